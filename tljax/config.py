@@ -1,0 +1,268 @@
+"""The config: every key with its default, checking, loading and fingerprints.
+
+A recipe is a Python file with `get_config(arg)`; it starts from `default()` and changes what
+differs. Keys are the same in every recipe, so a key that is not here is a mistake, and an error.
+"""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from tljax import trees
+from tljax.errors import UserError, nearest
+
+# How a run is carried out, not what it computes: these may change between a run and its resumption.
+NOT_IN_FINGERPRINT = (
+    'data.dir',
+    'data.in_memory',
+    'source.workdir',
+    'study.vectorize',
+    'train.keep',
+    'train.log_every',
+    'train.save_every',
+)
+CHOICES = {
+    'data.in_memory': ('auto', 'on', 'off'),
+    'optim.name': ('adamw', 'sgd'),
+    'optim.schedule': ('constant', 'cosine'),
+    'study.vectorize': ('auto', 'on', 'off'),
+}
+LEAST = {
+    'data.holdout': 0,
+    'data.shots': 0,
+    'optim.clip': 0,
+    'optim.lr': 1e-30,
+    'optim.warmup_steps': 0,
+    'optim.weight_decay': 0,
+    'study.delta': 0,
+    'study.lr_high': 1e-30,
+    'study.lr_low': 1e-30,
+    'study.seeds': 1,
+    'study.trials': 1,
+    'study.tuning_seeds': 1,
+    'train.accumulate': 1,
+    'train.batch_size': 1,
+    'train.eval_every': 1,
+    'train.keep': 1,
+    'train.log_every': 1,
+    'train.save_every': 1,
+    'train.steps': 1,
+}
+
+
+def default() -> ConfigDict:
+    """Every key that tljax reads, with its default; a recipe changes what differs.
+
+    >>> default().optim.schedule
+    'cosine'
+    """
+    config = ConfigDict(
+        dict(
+            title='',  # what the report calls this; '' is the config's file name
+            seed=0,  # of everything random: subset, initialisation, order, dropout
+            task=dict(name='classification', label_smoothing=0.0),
+            model=dict(name=''),  # and the arguments of that model
+            source=dict(
+                uri='',  # '' is from scratch; a path; or config:FILE:ARG, trained first if needed
+                workdir='',  # where a config: source is kept; '' is WORKDIR/source
+            ),
+            data=dict(
+                name='',
+                dir='',  # '' is TFDS's own default
+                train='train',
+                validation='',  # a TFDS split; '' draws `holdout` examples from train
+                test='test',
+                holdout=0.2,  # share (below 1) or number of train examples for validation
+                shots=0,  # labels a class; 0 is all
+                classes=(),  # keep these only, relabelled in this order; () is all
+                image_size=0,  # 0 is as stored
+                channels=0,
+                mean=(),
+                std=(),
+                in_memory='auto',
+            ),
+            transfer=dict(
+                policy='full',  # a name, or a list of phases
+                reset=(),  # expressions: target leaves left at their initialisation
+                rename=(),  # (expression, replacement) pairs on source paths
+                resize=(),  # (expression, 'position' or 'channels') pairs on target paths
+                unused=(),  # expressions: source leaves that nothing needs to read
+            ),
+            optim=dict(
+                name='adamw',
+                lr=1e-3,
+                schedule='cosine',
+                warmup_steps=0,
+                weight_decay=0.0,  # of matrices and convolution kernels
+                momentum=0.9,  # of sgd
+                clip=0.0,  # largest global gradient norm; 0 is no clipping
+            ),
+            train=dict(
+                steps=1000,
+                batch_size=32,
+                accumulate=1,  # micro-batches a step
+                eval_every=100,
+                save_every=500,
+                log_every=20,
+                keep=2,  # newest checkpoints kept, beside the best
+            ),
+            study=dict(
+                seeds=10,
+                trials=5,  # learning rates tried for each arm, spaced evenly in log
+                tuning_seeds=2,  # runs a trial, on seeds of their own
+                lr_low=3e-4,
+                lr_high=3e-2,
+                eval_points=24,  # evaluations along a learning curve, denser at its start
+                delta=0.01,  # difference in the rescaled metric that is called equivalent
+                vectorize='auto',
+            ),
+        )
+    )
+    return config.lock()
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Maps dotted keys to plain values (tuples become lists, as in JSON).
+
+    >>> flat({'optim': {'lr': 0.1}, 'data': {'mean': (0.5,)}})
+    {'data.mean': [0.5], 'optim.lr': 0.1}
+    """
+    leaves = trees.flatten(json.loads(json.dumps(plain(config))))
+    return {path.replace('/', '.'): value for path, value in leaves.items()}
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config as nested plain dicts."""
+    return config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """Hexadecimal sha256 of everything in the config that decides the result.
+
+    >>> a, b = default(), default()
+    >>> b.train.save_every = 7
+    >>> fingerprint(a) == fingerprint(b)
+    True
+    """
+    keys = {k: v for k, v in flat(config).items() if k not in NOT_IN_FINGERPRINT and k != 'title'}
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One line for each key that decides the result and differs.
+
+    >>> a, b = default(), default()
+    >>> b.optim.lr = 0.5
+    >>> differences(a, b)
+    ['optim.lr: 0.001 -> 0.5']
+    """
+    before, after = flat(old), flat(new)
+    return [
+        f'{key}: {before.get(key)!r} -> {after.get(key)!r}'
+        for key in sorted(before.keys() | after.keys())
+        if key not in NOT_IN_FINGERPRINT
+        and key != 'title'
+        and before.get(key) != after.get(key)
+    ]
+
+
+def resolve(config: Mapping[str, Any], where: str = 'config') -> ConfigDict:
+    """Fills in the defaults and checks every key and value.
+
+    Raises:
+      UserError: a key nobody reads, a value of the wrong type or out of range.
+    """
+    full = default()
+    for section, value in plain(config).items():
+        if section not in full:
+            raise UserError(f'{where}: unknown key {section!r}.{nearest(section, full)}')
+        if section == 'model':
+            full.model = ConfigDict(value)  # its arguments are checked where the model is built
+        elif not isinstance(full[section], ConfigDict):
+            set_value(full, section, value, section, where)
+        elif not isinstance(value, Mapping):
+            raise UserError(f'{where}.{section} is a section, not a value; it got {value!r}.')
+        else:
+            for key, item in value.items():
+                if key not in full[section]:
+                    known = [f'{section}.{k}' for k in full[section]]
+                    raise UserError(
+                        f'{where}: unknown key {section}.{key}.'
+                        f'{nearest(f"{section}.{key}", known)}'
+                    )
+                set_value(full[section], key, item, f'{section}.{key}', where)
+    check_values(full, where)
+    return full
+
+
+def set_value(section: ConfigDict, key: str, value: Any, dotted: str, where: str) -> None:
+    """Sets one key, keeping the default's type; only a policy may be a name or a list."""
+    if dotted == 'transfer.policy' and isinstance(value, list | tuple):
+        with section.ignore_type():
+            section[key] = list(value)
+        return
+    if isinstance(section[key], tuple) and isinstance(value, list):
+        value = tuple(value)
+    if dotted == 'data.holdout':
+        value = float(value)
+    try:
+        section[key] = value
+    except (TypeError, ValueError):
+        kind = type(section[key]).__name__
+        raise UserError(f'{where}.{dotted} takes {kind}, not {value!r}.') from None
+
+
+def check_values(config: ConfigDict, where: str) -> None:
+    """Checks ranges and choices.
+
+    Raises:
+      UserError: names the key, its value and what it takes.
+    """
+    values = flat(config)
+    for key, known in CHOICES.items():
+        if values[key] not in known:
+            raise UserError(f'{where}.{key} is {values[key]!r}; it takes one of {known}.')
+    for key, least in LEAST.items():
+        if not values[key] >= least:  # written so that nan fails too
+            floor = 'above 0' if least == 1e-30 else f'{least} or more'
+            raise UserError(f'{where}.{key} is {values[key]!r}; it must be {floor}.')
+    if config.study.lr_low > config.study.lr_high:
+        raise UserError(
+            f'{where}.study.lr_low ({config.study.lr_low}) is above study.lr_high '
+            f'({config.study.lr_high}).'
+        )
+    if config.train.batch_size % config.train.accumulate:
+        raise UserError(
+            f'{where}.train.batch_size ({config.train.batch_size}) must be a multiple of '
+            f'train.accumulate ({config.train.accumulate}).'
+        )
+    for key in ('model.name', 'data.name'):
+        if not values.get(key):
+            raise UserError(f'{where}.{key} is missing: the recipe must name one.')
+
+
+def load(spec: str) -> ConfigDict:
+    """Loads `FILE.py` or `FILE.py:ARG`, relative to here or to the project, and resolves it.
+
+    Raises:
+      UserError: no such file, no `get_config`, or the config is wrong.
+    """
+    file, _, argument = spec.partition(':')
+    path = Path(file)
+    if not path.is_absolute() and not path.exists():
+        path = Path(__file__).parents[1] / file
+    if not path.is_file():
+        raise UserError(f'config file {file!r} does not exist (asked for by {spec!r}).')
+    module_spec = importlib.util.spec_from_file_location('tljax_recipe', path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, 'get_config'):
+        raise UserError(f'{path} has no get_config(arg), so it is no recipe.')
+    return resolve(module.get_config(argument), where=spec)

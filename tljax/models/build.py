@@ -1,0 +1,141 @@
+"""From a model's name to pure functions over nested dicts of arrays.
+
+A model is an NNX module only while it is built and while it is called; everywhere else it is a
+`Model` (static) and its variables: parameters and batch statistics as nested dicts.
+"""
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from tljax.errors import UserError, nearest
+from tljax.trees import Tree, flatten
+
+MODELS = {'convnet': 'tljax.models.convnet:ConvNet'}
+GIVEN = ('self', 'example', 'outputs', 'rngs')
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """How to make a module and how to call it with parameters held elsewhere.
+
+    Attributes:
+      make: builds the NNX module from an `nnx.Rngs` whose stream is `params`.
+    """
+
+    make: Callable[[nnx.Rngs], nnx.Module]
+
+    def init(self, key: jax.Array) -> dict[str, Tree]:
+        """Freshly initialised `{'params': ..., 'batch_stats': ...}`; can be jitted and mapped."""
+        return variables_of(self.make(nnx.Rngs(params=key)))
+
+    def shapes(self) -> dict[str, Tree]:
+        """The same with a ShapeDtypeStruct for every leaf; nothing is computed."""
+        return jax.eval_shape(self.init, jax.random.key(0))
+
+    def graph(self, *, train: bool, frozen: Collection[str] = ()) -> nnx.GraphDef:
+        """The static half of the module.
+
+        Args:
+          train: dropout and batch statistics as in training, or as in evaluation.
+          frozen: paths of modules whose batch statistics are read and not updated.
+        """
+        module = nnx.eval_shape(lambda: self.make(nnx.Rngs(params=0)))
+        if train:
+            module.train()
+        else:
+            module.eval()
+        for keys, child in nnx.iter_modules(module):
+            path = '/'.join(map(str, keys))
+            if path in frozen and hasattr(child, 'use_running_average'):
+                child.use_running_average = True
+        return nnx.split(module, nnx.Param, ...)[0]
+
+
+def merge(graph: nnx.GraphDef, params: Tree, batch_stats: Tree) -> Any:
+    """The callable module; the arrays may be traced."""
+    return nnx.merge(graph, integer_keys(params), integer_keys(batch_stats), copy=True)
+
+
+def variables_of(module: nnx.Module) -> dict[str, Tree]:
+    """The parameters and batch statistics of a module as nested dicts with string keys."""
+    _, params, stats, rest = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
+    if leaves := flatten(string_keys(nnx.to_pure_dict(rest))):
+        raise TypeError(
+            f'{type(module).__name__} holds state that is neither Param nor BatchStat: '
+            f'{list(leaves)[:3]}. Give random streams at the call, not to the module.'
+        )
+    return {
+        'params': string_keys(nnx.to_pure_dict(params)),
+        'batch_stats': string_keys(nnx.to_pure_dict(stats)),
+    }
+
+
+def batch_stats_of(module: nnx.Module) -> Tree:
+    """The batch statistics after a call."""
+    return string_keys(nnx.to_pure_dict(nnx.state(module, nnx.BatchStat)))
+
+
+def string_keys(tree: Mapping[Any, Any]) -> Tree:
+    """Every key as a string: a list of layers has integer keys in NNX, but not on disk."""
+    return {str(k): string_keys(v) if isinstance(v, Mapping) else v for k, v in tree.items()}
+
+
+def integer_keys(tree: Mapping[str, Any]) -> dict[Any, Any]:
+    """The inverse of `string_keys`."""
+    return {
+        int(k) if k.isdigit() else k: integer_keys(v) if isinstance(v, Mapping) else v
+        for k, v in tree.items()
+    }
+
+
+def parameter_rng(seed: int) -> nnx.Rngs:
+    """The random stream that models draw their parameters from."""
+    return nnx.Rngs(params=seed)
+
+
+def build(config: Mapping[str, Any], example: Mapping[str, jax.ShapeDtypeStruct], outputs: int):
+    """Finds the model that `config.model` names.
+
+    Args:
+      config: `name` and that model's arguments.
+      example: shapes of one example, without the batch axis.
+      outputs: size of the head.
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      UserError: unknown name or argument, or arguments that the model refuses.
+
+    >>> import jax, numpy as np
+    >>> example = {'image': jax.ShapeDtypeStruct((8, 8, 1), np.uint8)}
+    >>> model = build({'name': 'convnet', 'widths': (4, 8), 'hidden': 16}, example, 10)
+    >>> model.shapes()['params']['head']['kernel'].shape
+    (16, 10)
+    """
+    arguments = dict(config)
+    name = arguments.pop('name')
+    if name not in MODELS:
+        raise UserError(f'config.model.name: no model {name!r}.{nearest(name, MODELS)}')
+    module, _, attribute = MODELS[name].partition(':')
+    factory = getattr(importlib.import_module(module), attribute)
+    known = [p for p in inspect.signature(factory.__init__).parameters if p not in GIVEN]
+    for key in arguments:
+        if key not in known:
+            raise UserError(f'config.model.{key}: {name} has no such argument.{nearest(key, known)}')
+
+    def make(rngs: nnx.Rngs) -> nnx.Module:
+        return factory(example=example, outputs=outputs, rngs=rngs, **arguments)
+
+    model = Model(make)
+    try:
+        model.shapes()
+    except (TypeError, ValueError) as error:
+        raise UserError(f'config.model: {name} cannot be built so: {error}') from error
+    return model

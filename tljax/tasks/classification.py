@@ -1,0 +1,75 @@
+"""One label an example."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from tljax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """Softmax cross-entropy; accuracy, from chance (1 / classes) to its ceiling 1.
+
+    Args:
+      label_names: one name a class.
+      label_smoothing: share of the target probability spread evenly over all classes (Szegedy et
+        al. 2016, section 7).
+
+    Raises:
+      UserError: fewer than two classes.
+    """
+
+    label_names: tuple[str, ...]
+    label_smoothing: float = 0.0
+
+    metric: ClassVar[str] = 'accuracy'
+    ceiling: ClassVar[float] = 1.0
+    higher_is_better: ClassVar[bool] = True
+
+    def __post_init__(self):
+        if len(self.label_names) < 2:
+            raise UserError(
+                f'classification needs two classes at least; the data has {self.label_names}. '
+                'Check config.data.classes.'
+            )
+
+    @property
+    def chance(self) -> float:
+        return 1 / len(self.label_names)
+
+    @property
+    def outputs(self) -> int:
+        return len(self.label_names)
+
+    def loss(self, model: Any, batch: Mapping[str, jax.Array], rng: jax.Array):
+        logits_BxC = model(batch, rngs=nnx.Rngs(dropout=rng))
+        losses_B, hits_B = self._score(logits_BxC, batch['label'], self.label_smoothing)
+        return losses_B.mean(), {'accuracy': hits_B.mean()}
+
+    def sums(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        losses_B, hits_B = self._score(model(batch), batch['label'], 0.0)
+        weight_B = batch['weight']
+        return {
+            'loss': (losses_B * weight_B).sum(),
+            'accuracy': (hits_B * weight_B).sum(),
+            'weight': weight_B.sum(),
+        }
+
+    def predict(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        return {'probabilities': jax.nn.softmax(model(batch))}
+
+    def describe(self, predictions: Mapping[str, Any], row: int) -> dict[str, Any]:
+        probabilities_C = predictions['probabilities'][row]
+        best = int(probabilities_C.argmax())
+        return {'label': self.label_names[best], 'probability': float(probabilities_C[best])}
+
+    def _score(self, logits_BxC, label_B, smoothing):
+        target_BxC = optax.smooth_labels(jax.nn.one_hot(label_B, len(self.label_names)), smoothing)
+        losses_B = optax.softmax_cross_entropy(logits_BxC, target_BxC)
+        return losses_B, (logits_BxC.argmax(-1) == label_B).astype(jnp.float32)

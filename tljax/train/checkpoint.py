@@ -1,0 +1,338 @@
+"""Checkpoints of a run: saved in the background, complete or absent, restored bit for bit."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from tljax.errors import RunError, UserError, nearest
+from tljax.train import storage
+from tljax.train.storage import DamagedError, Record
+
+
+class Checkpoints:
+    """The checkpoints in one directory, one sub-directory a step, in Orbax's own layout.
+
+    A context manager; leaving it waits for the save in progress. Nothing is written, not even
+    the directory, before the first `save`. Not for use from several threads.
+
+    >>> import tempfile, jax.numpy as jnp
+    >>> with Checkpoints(tempfile.mkdtemp(), every=10) as checkpoints:
+    ...     checkpoints.save(10, {'w': jnp.ones(3)}, {'fingerprint': 'abc'})
+    ...     step, state, meta = checkpoints.restore({'w': jax.ShapeDtypeStruct((3,), jnp.float32)})
+    True
+    >>> step, state['w'].tolist(), meta
+    (10, [1.0, 1.0, 1.0], {'fingerprint': 'abc'})
+    """
+
+    def __init__(self, directory: str | Path, keep: int = 2, every: int = 100):
+        """Names the directory.
+
+        Args:
+          directory: where the checkpoints are or shall be.
+          keep: how many of the newest stay on disk; the best one stays besides.
+          every: `save` saves at multiples of this step (0: only when forced).
+
+        Raises:
+          UserError: keep or every is out of range.
+        """
+        if keep < 1 or every < 0:
+            raise UserError(
+                f'Checkpoints need keep >= 1 and every >= 0 (train.save_every): got {keep=}, '
+                f'{every=}.'
+            )
+        self.directory = Path(directory)
+        self.keep = keep
+        self.every = every
+        self._damaged: set[int] = set()
+        self._metrics: dict[int, float | None] | None = None
+        self._pending: tuple[int, Any] | None = None
+
+    def __enter__(self) -> 'Checkpoints':
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.wait()
+        except (RunError, UserError) as failure:
+            if error is None:
+                raise
+            logging.error('%s', failure)  # the error in flight is the one to raise
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints on disk, ascending.
+
+        A checkpoint gets its plain number as a name by a rename, when it is complete.
+        """
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdecimal())
+
+    def due(self, step: int) -> bool:
+        """Whether `save` would save at this step without being forced."""
+        return self.every > 0 and step % self.every == 0
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        meta: Mapping[str, Any],
+        metric: float | None = None,
+        force: bool = False,
+    ) -> bool:
+        """Starts to save, when the step is due; first waits for the save before this one.
+
+        The state is copied before this returns, so that the caller may donate it.
+
+        Args:
+          step: of the run.
+          state: tree of jax or numpy arrays, typed PRNG keys among them.
+          meta: JSON (tuples come back as lists) to be kept with the state.
+          metric: on validation, higher is better; the best checkpoint is kept. None or a value
+            that is not finite never is the best.
+          force: save at this step whether due or not.
+
+        Returns:
+          Whether a save was started; a step that is saved already is left as it is.
+
+        Raises:
+          UserError: the directory cannot be written.
+          RunError: this save or the one before it failed, as on a full disk; the complete
+            checkpoints are still there.
+        """
+        if not (force or self.due(step)):
+            return False
+        self.wait()
+        path = self.directory / str(step)
+        metric = float(metric) if metric is not None and math.isfinite(metric) else None
+        try:
+            known = self._prepare()
+            if path.exists():
+                return False
+            arrays, record = storage.snapshot(state, {'meta': dict(meta), 'metric': metric})
+            self._pending = step, storage.start_save(path, arrays, record)
+        except (ValueError, TypeError):
+            raise
+        except Exception as error:
+            self._after_failure()
+            raise storage.save_error(error, path) from error
+        known[step] = metric
+        return True
+
+    def wait(self) -> None:
+        """Waits for the save in progress, then deletes checkpoints that are not to be kept.
+
+        Raises:
+          UserError, RunError: as for `save`.
+        """
+        if self._pending is None:
+            return
+        step, response = self._pending
+        try:
+            response.result()
+            self._pending = None
+            self._tidy()
+        except Exception as error:
+            self._pending = None
+            self._after_failure()
+            raise storage.save_error(error, self.directory / str(step)) from error
+
+    def restore(
+        self, abstract: Any | Callable[[int, dict], Any], best: bool = False
+    ) -> tuple[int, Any, dict] | None:
+        """Reads the newest checkpoint that is not damaged; each damaged one is logged.
+
+        Args:
+          abstract: the state's tree with arrays or `jax.ShapeDtypeStruct` as leaves, or a function
+            of (step, meta) that returns it. A leaf comes back as a numpy array where that is one,
+            else as a jax array with that sharding (none given: uncommitted, on the default device).
+          best: take the best on the metric in place of the newest.
+
+        Returns:
+          (step, state, meta), or None when there is no checkpoint.
+
+        Raises:
+          UserError: a checkpoint holds other leaves, shapes or dtypes than the run needs.
+          RunError: all checkpoints are damaged.
+        """
+        self.wait()
+        steps = self._by_metric() if best else self.steps()[::-1]
+        for step in steps:
+            path, why, record = self.directory / str(step), None, None
+            try:
+                record = storage.read_record(path)
+                meta = record.extra['meta']
+                wanted = abstract(step, meta) if callable(abstract) else abstract
+                check_leaves(path, record, wanted)
+                state = place(storage.read_arrays(path, record, partial(wanted)), record, wanted)
+            except DamagedError as error:
+                why = str(error)
+            if agreed(why is None):
+                return step, state, meta
+            self._report(step, why or 'another process could not read it')
+        if steps:
+            raise RunError(self._all_damaged())
+        return None
+
+    def latest_meta(self) -> dict | None:
+        """The meta of the newest checkpoint whose record is readable; None without a checkpoint.
+
+        Raises:
+          RunError: there are checkpoints, and all are damaged.
+        """
+        self.wait()
+        steps = self.steps()
+        for step in steps[::-1]:
+            try:
+                return storage.read_record(self.directory / str(step)).extra['meta']
+            except DamagedError as error:
+                self._report(step, str(error))
+        if steps:
+            raise RunError(self._all_damaged())
+        return None
+
+    def _report(self, step: int, why: str) -> None:
+        if step not in self._damaged:
+            self._damaged.add(step)
+            logging.warning(
+                'The checkpoint %s is damaged: %s. The one before it is used.',
+                self.directory / str(step),
+                why,
+            )
+
+    def _all_damaged(self) -> str:
+        return (
+            f'All checkpoints in {self.directory} are damaged ({self.steps()}). Delete that '
+            'directory to start the run from its beginning.'
+        )
+
+    def _prepare(self) -> dict[int, float | None]:
+        """Before the first save: the directory, what a killed run left, and known metrics."""
+        if self._metrics is None:
+            if jax.process_index() == 0:
+                self.directory.mkdir(parents=True, exist_ok=True)
+                storage.remove_leftovers(self.directory.iterdir())
+            self._metrics = self._read_metrics()
+        if jax.process_index() == 0:
+            for step in self._damaged & set(self.steps()):
+                # Its step will be saved again; kept under another name for whoever wants to look.
+                aside = self.directory / f'{step}.damaged'
+                if aside.exists():
+                    storage.remove(aside)
+                (self.directory / str(step)).rename(aside)
+                logging.warning('Moved the damaged checkpoint to %s.', aside)
+        for step in self._damaged:
+            self._metrics.pop(step, None)
+        self._damaged.clear()
+        return self._metrics
+
+    def _read_metrics(self) -> dict[int, float | None]:
+        metrics: dict[int, float | None] = {}
+        for step in self.steps():
+            try:
+                metrics[step] = storage.read_record(self.directory / str(step)).extra['metric']
+            except DamagedError as error:
+                self._report(step, str(error))
+        return metrics
+
+    def _by_metric(self) -> list[int]:
+        """Steps with a metric, the best first, of equals the newer."""
+        metrics = self._read_metrics()
+        ranked = [(metric, step) for step, metric in metrics.items() if metric is not None]
+        return [step for _, step in sorted(ranked, reverse=True)]
+
+    def _tidy(self) -> None:
+        """Deletes what is neither among the newest nor the best."""
+        if jax.process_index() != 0 or self._metrics is None:
+            return
+        steps = self.steps()
+        ranked = [(m, s) for s in steps if (m := self._metrics.get(s)) is not None]
+        kept = {*steps[-self.keep :], *([max(ranked)[1]] if ranked else [])}
+        for step in steps:
+            if step not in kept:
+                storage.remove(self.directory / str(step))
+                self._metrics.pop(step, None)
+
+    def _after_failure(self) -> None:
+        """Frees the space that a failed save took."""
+        if jax.process_index() == 0 and self.directory.is_dir():
+            storage.remove_leftovers(self.directory.iterdir())
+
+
+def agreed(fine: bool) -> bool:
+    """Whether all processes say so."""
+    if jax.process_count() == 1:
+        return fine
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.array(fine)).all())
+
+
+def check_leaves(path: Path, record: Record, wanted: Any) -> None:
+    """Compares a checkpoint's leaves with those that the run needs.
+
+    Raises:
+      UserError: names, shapes or dtypes differ; up to 8 differences are listed.
+    """
+    needed, saved = storage.named_leaves(wanted), record.leaves
+    problems = [
+        f'{name!r} is not in the checkpoint.{nearest(name, saved)}'
+        for name in needed
+        if name not in saved
+    ]
+    problems += [f'{name!r} is not in the run.' for name in saved if name not in needed]
+    for name in needed:
+        if name in saved:
+            here = tuple(needed[name].shape), str(needed[name].dtype)
+            there = saved[name].shape, saved[name].dtype
+            if here != there:
+                problems.append(
+                    f'{name!r} is {there[1]}{list(there[0])} in the checkpoint, '
+                    f'{here[1]}{list(here[0])} in the run.'
+                )
+    if problems:
+        more = f'\n  and {len(problems) - 8} more' if len(problems) > 8 else ''
+        raise UserError(
+            f'The checkpoint {path} does not fit this run:\n  '
+            + '\n  '.join(problems[:8])
+            + more
+            + '\nContinue with the config that it was saved with, or give another --workdir.'
+        )
+
+
+def partial(wanted: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes with shardings for leaves of which this process holds only a part."""
+    return {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+        for name, leaf in storage.named_leaves(wanted).items()
+        if getattr(leaf, 'sharding', None) is not None
+    }
+
+
+def place(arrays: Mapping[str, Any], record: Record, wanted: Any) -> Any:
+    """Arrays by name as the tree `wanted`, each where its leaf there says."""
+
+    def put(name: str, leaf: Any) -> Any:
+        array, impl = arrays[name], record.leaves[name].impl
+        if isinstance(leaf, np.ndarray) or isinstance(array, jax.Array):
+            return array
+        if impl is not None:
+            array = jax.random.wrap_key_data(array, impl=impl)
+        sharding = getattr(leaf, 'sharding', None)
+        # An uncommitted array may meet arrays on any device; a committed copy of it may not.
+        if sharding is None or not getattr(leaf, 'committed', True):
+            return jax.numpy.asarray(array)
+        return jax.device_put(array, sharding)
+
+    leaves = [put(name, leaf) for name, leaf in storage.named_leaves(wanted).items()]
+    return jax.tree.unflatten(jax.tree.structure(wanted), leaves)

@@ -94,11 +94,6 @@ def integer_keys(tree: Mapping[str, Any]) -> dict[Any, Any]:
     }
 
 
-def parameter_rng(seed: int) -> nnx.Rngs:
-    """The random stream that models draw their parameters from."""
-    return nnx.Rngs(params=seed)
-
-
 def build(config: Mapping[str, Any], example: Mapping[str, jax.ShapeDtypeStruct], outputs: int):
     """Finds the model that `config.model` names.
 

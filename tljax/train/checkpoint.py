@@ -1,6 +1,8 @@
 """Checkpoints of a run: saved in the background, complete or absent, restored bit for bit."""
 
+import functools
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -76,7 +78,13 @@ class Checkpoints:
         """
         if not self.directory.is_dir():
             return []
-        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdecimal())
+        names = [path.name for path in self.directory.iterdir()]
+        return sorted(int(name) for name in names if re.fullmatch('0|[1-9][0-9]*', name))
+
+    def latest_step(self) -> int | None:
+        """The step of the newest complete checkpoint, of the save in progress when there is one."""
+        self.wait()
+        return max(self.steps(), default=None)
 
     def due(self, step: int) -> bool:
         """Whether `save` would save at this step without being forced."""
@@ -117,13 +125,14 @@ class Checkpoints:
         metric = float(metric) if metric is not None and math.isfinite(metric) else None
         try:
             known = self._prepare()
-            if path.exists():
-                return False
-            arrays, record = storage.snapshot(state, {'meta': dict(meta), 'metric': metric})
+        except OSError as error:
+            raise storage.save_error(error, path) from error
+        if not agreed(not path.exists()):
+            return False
+        arrays, record = storage.snapshot(state, {'meta': dict(meta), 'metric': metric})
+        try:
             self._pending = step, storage.start_save(path, arrays, record)
-        except (ValueError, TypeError):
-            raise
-        except Exception as error:
+        except Exception as error:  # whatever Orbax raises
             self._after_failure()
             raise storage.save_error(error, path) from error
         known[step] = metric
@@ -140,21 +149,21 @@ class Checkpoints:
         step, response = self._pending
         try:
             response.result()
-            self._pending = None
-            self._tidy()
-        except Exception as error:
+        except Exception as error:  # whatever Orbax raises
             self._pending = None
             self._after_failure()
             raise storage.save_error(error, self.directory / str(step)) from error
+        self._pending = None
+        self._tidy()
 
     def restore(
-        self, abstract: Any | Callable[[int, dict], Any], best: bool = False
+        self, abstract: Any | Callable[[int], Any], best: bool = False
     ) -> tuple[int, Any, dict] | None:
         """Reads the newest checkpoint that is not damaged; each damaged one is logged.
 
         Args:
           abstract: the state's tree with arrays or `jax.ShapeDtypeStruct` as leaves, or a function
-            of (step, meta) that returns it. A leaf comes back as a numpy array where that is one,
+            of the step that returns it. A leaf comes back as a numpy array where that is one,
             else as a jax array with that sharding (none given: uncommitted, on the default device).
           best: take the best on the metric in place of the newest.
 
@@ -168,17 +177,16 @@ class Checkpoints:
         self.wait()
         steps = self._by_metric() if best else self.steps()[::-1]
         for step in steps:
-            path, why, record = self.directory / str(step), None, None
+            path, why = self.directory / str(step), None
             try:
                 record = storage.read_record(path)
-                meta = record.extra['meta']
-                wanted = abstract(step, meta) if callable(abstract) else abstract
+                wanted = abstract(step) if callable(abstract) else abstract
                 check_leaves(path, record, wanted)
                 state = place(storage.read_arrays(path, record, partial(wanted)), record, wanted)
             except DamagedError as error:
                 why = str(error)
             if agreed(why is None):
-                return step, state, meta
+                return step, state, record.extra['meta']
             self._report(step, why or 'another process could not read it')
         if steps:
             raise RunError(self._all_damaged())
@@ -234,6 +242,7 @@ class Checkpoints:
         for step in self._damaged:
             self._metrics.pop(step, None)
         self._damaged.clear()
+        agreed(True)  # no process looks for a checkpoint that is about to be moved
         return self._metrics
 
     def _read_metrics(self) -> dict[int, float | None]:
@@ -260,8 +269,11 @@ class Checkpoints:
         kept = {*steps[-self.keep :], *([max(ranked)[1]] if ranked else [])}
         for step in steps:
             if step not in kept:
-                storage.remove(self.directory / str(step))
                 self._metrics.pop(step, None)
+                try:
+                    storage.remove(self.directory / str(step))
+                except OSError as error:
+                    logging.warning('The old checkpoint %s stays: %s.', step, error)
 
     def _after_failure(self) -> None:
         """Frees the space that a failed save took."""
@@ -326,13 +338,15 @@ def place(arrays: Mapping[str, Any], record: Record, wanted: Any) -> Any:
         array, impl = arrays[name], record.leaves[name].impl
         if isinstance(leaf, np.ndarray) or isinstance(array, jax.Array):
             return array
-        if impl is not None:
-            array = jax.random.wrap_key_data(array, impl=impl)
         sharding = getattr(leaf, 'sharding', None)
-        # An uncommitted array may meet arrays on any device; a committed copy of it may not.
-        if sharding is None or not getattr(leaf, 'committed', True):
+        if not getattr(leaf, 'committed', True):
+            sharding = None  # may meet arrays on any devices, as a committed copy may not
+        if impl is not None:
+            wrap = functools.partial(jax.random.wrap_key_data, impl=impl)
+            return jax.jit(wrap, out_shardings=sharding)(array)
+        if sharding is None:
             return jax.numpy.asarray(array)
-        return jax.device_put(array, sharding)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
     leaves = [put(name, leaf) for name, leaf in storage.named_leaves(wanted).items()]
     return jax.tree.unflatten(jax.tree.structure(wanted), leaves)

@@ -7,6 +7,7 @@ sums, and the caller's JSON, all under a sum of its own.
 """
 
 import dataclasses
+import errno
 import json
 import logging as python_logging
 import os
@@ -24,6 +25,19 @@ from tljax import trees
 from tljax.errors import RunError, UserError
 
 TEMPORARY = '.orbax-checkpoint-tmp'  # in the name of every directory that Orbax hasn't finished
+FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+UNWRITABLE = tuple(
+    os.strerror(code)
+    for code in (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOTDIR,
+        errno.EEXIST,
+        errno.ENOENT,
+        errno.ENAMETOOLONG,
+    )
+)
 
 
 class DamagedError(Exception):
@@ -89,6 +103,8 @@ def snapshot(tree: Any, extra: Mapping[str, Any]) -> tuple[dict[str, Any], Recor
         if is_key(leaf):
             impl, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
         crc32 = None
+        if impl is not None and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+            raise ValueError(f'The PRNG keys {name!r} are spread over processes: replicate them.')
         if getattr(leaf, 'is_fully_addressable', True) or leaf.is_fully_replicated:
             leaf = np.array(leaf, order='C')
             crc32 = checksum(leaf)
@@ -224,16 +240,12 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
 
 def save_error(error: BaseException, path: Path) -> Exception:
     """What to tell the user about a failed save to `path`."""
-    text = f'{getattr(error, "strerror", None) or ""} {error}'
-    if 'No space left' in text or 'quota exceeded' in text or 'File too large' in text:
+    if any(reason in str(error) for reason in FULL):
         return RunError(
-            f'The disk is full: {path} was not saved ({first_line(error)}). What was saved '
+            f'There is no room on the disk: {path} was not saved ({first_line(error)}). What was saved '
             'before is intact. Free some space, or give another --workdir, and start again.'
         )
-    if any(
-        reason in text
-        for reason in ('Permission denied', 'Read-only', 'Not a directory', 'File exists')
-    ):
+    if any(reason in str(error) for reason in UNWRITABLE):
         return UserError(
             f'{path} cannot be written ({first_line(error)}). Give a --workdir in which you may '
             'create files.'

@@ -1,0 +1,16 @@
+"""Strictness for every test: several devices, no silent broadcasting, warnings are errors."""
+
+import os
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+import jax
+import pytest
+
+jax.config.update('jax_num_cpu_devices', 4)
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(0)

@@ -1,0 +1,271 @@
+"""The command line: one short function per command.
+
+Exit status: 0, or 1 if the run failed, or 2 for the user's mistake (one message, no traceback).
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import flags, logging
+
+from tljax.errors import RunError, UserError, nearest
+
+USAGE = 'python launch.py COMMAND --config=FILE[:ARG] [--config.key=value ...] --workdir=DIR'
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Defines the flags; once a process."""
+    from ml_collections import config_flags
+
+    if 'workdir' in FLAGS:
+        return
+    config_flags.DEFINE_config_file(
+        'config', None, 'Recipe: a Python file, with an argument after a colon if it takes one.'
+    )
+    flags.DEFINE_string('workdir', None, 'Directory that everything is written to.')
+    flags.DEFINE_bool('quiet', False, 'No progress bar, and nothing but the result.')
+    flags.DEFINE_bool('cache', True, "Keep compiled programs in jax's cache on disk.")
+    flags.DEFINE_enum(
+        'split', 'validation', ['validation', 'test'], 'evaluate: which split to read.'
+    )
+    flags.DEFINE_string('input', None, 'predict: an image file, or a folder of them.')
+    flags.DEFINE_string('output', None, "predict: JSON-lines file to write; '' is the terminal.")
+    flags.DEFINE_bool('distributed', False, 'One of several processes of a cluster job.')
+
+
+def train() -> None:
+    """Train one model: from scratch, or from config.source.uri.
+
+    Leaves config.json, splits.json, checkpoints/, metrics.jsonl, tensorboard/ and model/ in the
+    workdir. A run that was stopped or killed goes on when the same command is given again.
+    """
+    from tljax.train import experiment, loop, sources
+
+    config, workdir = resolved(), workdir_of()
+    source = sources.load(config, workdir, quiet=FLAGS.quiet)
+    model_dir = loop.train(experiment.build(config, source), workdir, quiet=FLAGS.quiet)
+    print(f'Model: {model_dir}')
+
+
+def compare() -> None:
+    """Did transfer help, by how much, and is it worth it? Transfer beside scratch, paired.
+
+    Tunes the learning rate of both arms alike, runs both over config.study.seeds seeds and writes
+    report/index.html, report/report.md and report/results.json into the workdir.
+    """
+    from tljax.study import compare as study
+    from tljax.study import report
+
+    content = study.compare(resolved(), workdir_of(), command_line(), quiet=FLAGS.quiet)
+    print(report.text_summary(content))
+    print(f'Report: {workdir_of() / "report" / "index.html"}')
+
+
+def inspect() -> None:
+    """What would be reused and trained: every leaf, without training anything.
+
+    Prints for each leaf whether it is loaded, renamed, resized, reset or unused, frozen or
+    trained, at which rate; and the floating-point operations and bytes of a step.
+    """
+    from tljax.train import inspect as inspection
+
+    print(inspection.describe(resolved(), workdir_of()))
+
+
+def evaluate() -> None:
+    """Measure the trained model of a workdir, on --split=validation or --split=test.
+
+    The test split is read once: its result is kept in the workdir, and shown again from there.
+    """
+    from tljax.train import serve
+
+    values = serve.evaluate(resolved(), workdir_of(), FLAGS.split)
+    print(json.dumps({'split': FLAGS.split, **values}))
+
+
+def predict() -> None:
+    """Predict with the trained model of a workdir: --input is an image file or a folder of them.
+
+    Prints one JSON object a file, or writes them to --output.
+    """
+    from tljax.train import serve
+
+    if not FLAGS.input:
+        raise UserError('predict needs --input=FILE_OR_FOLDER.')
+    lines = serve.predict(resolved(), workdir_of(), Path(FLAGS.input))
+    text = ''.join(json.dumps(line) + '\n' for line in lines)
+    if not FLAGS.output:
+        print(text, end='')
+        return
+    try:
+        Path(FLAGS.output).write_text(text)
+    except OSError as error:
+        raise UserError(f'--output={FLAGS.output} cannot be written: {error.strerror}.') from error
+
+
+COMMANDS: dict[str, Callable[[], None]] = {
+    'train': train,
+    'compare': compare,
+    'inspect': inspect,
+    'evaluate': evaluate,
+    'predict': predict,
+}
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command that `argv` names; returns the exit status."""
+    try:
+        command = command_of(argv)
+        if command is None:
+            return 0
+        parse([argv[0], *argv[2:]])
+        set_up_logging()
+        set_up_jax()
+        command()
+    except UserError as error:
+        return fail(2, error)
+    except RunError as error:
+        return fail(1, error)
+    except KeyboardInterrupt:
+        return fail(1, 'stopped by Ctrl-C.')
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return fail(1, f'{error.strerror}: {error.filename or ""}')
+    return 0
+
+
+def fail(status: int, message: Any) -> int:
+    print(f'tljax: {message}', file=sys.stderr)
+    return status
+
+
+def command_of(argv: list[str]) -> Callable[[], None] | None:
+    """The command that the first argument names; None where help was all that was asked for.
+
+    Raises:
+      UserError: there is no such command.
+    """
+    name = argv[1] if len(argv) > 1 else '--help'
+    if name in ('-h', '--help', '--helpfull', 'help'):
+        print(overview())
+        return None
+    if name not in COMMANDS:
+        raise UserError(f'no command {name!r}.{nearest(name, COMMANDS)}\nUsage: {USAGE}')
+    if any(word in ('-h', '--help', '--helpfull') for word in argv[2:]):
+        print(help_of(name))
+        return None
+    return COMMANDS[name]
+
+
+def overview() -> str:
+    """`launch.py --help`."""
+    lines = [f'  {name:10}{(f.__doc__ or "").splitlines()[0]}' for name, f in COMMANDS.items()]
+    return '\n'.join(
+        [
+            'tljax: transfer learning, and the measure of whether it helped.',
+            '',
+            f'Usage: {USAGE}',
+            '',
+            *lines,
+            '',
+            'launch.py COMMAND --help tells more. A first one, which needs no network:',
+            '  python launch.py compare --config=configs/digits.py --workdir=runs/digits',
+        ]
+    )
+
+
+def help_of(name: str) -> str:
+    """`launch.py COMMAND --help`: the command's docstring, its flags and the config's keys."""
+    import inspect as introspection
+
+    from tljax import config as config_lib
+
+    define_flags()
+    own = {'split': 'evaluate', 'input': 'predict', 'output': 'predict'}
+    shown = [
+        flag
+        for flag in ('config', 'workdir', 'quiet', 'cache', 'split', 'input', 'output', 'distributed')
+        if own.get(flag, name) == name
+    ]
+    lines = [introspection.getdoc(COMMANDS[name]) or '', '', f'Usage: {USAGE}', '', 'Flags:']
+    lines += [f'  --{f:13}{FLAGS[f].help} (default: {FLAGS[f].default})' for f in shown]
+    lines += ['', 'Config keys and defaults (--config.KEY=VALUE):']
+    lines += [f'  {key:24}{value!r}' for key, value in config_lib.flat(config_lib.default()).items()]
+    return '\n'.join(lines)
+
+
+def parse(argv: list[str]) -> None:
+    """Parses the flags.
+
+    Raises:
+      UserError: an unknown flag or config key, a value of the wrong type, a bad config file.
+    """
+    define_flags()
+    given = [word for word in argv if word.startswith(('--config=', '-config='))]
+    if given:
+        check_file(given[-1].partition('=')[2])
+    try:
+        rest = FLAGS(argv)[1:]
+    except (flags.Error, OSError, ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+    except (AttributeError, KeyError) as error:
+        words = str(error.args[0]).strip("'").replace("'\n", '. ').replace('\\n', ' ')
+        raise UserError(f'unknown config key {words}') from error
+    if rest:
+        raise UserError(f'unexpected argument {rest[0]!r}.\nUsage: {USAGE}')
+    for name in ('config', 'workdir'):
+        if FLAGS[name].value is None:
+            raise UserError(f'--{name} is missing.\nUsage: {USAGE}')
+
+
+def check_file(spec: str) -> None:
+    """Raises UserError if the config file that `spec` names is not there."""
+    file = spec.partition(':')[0]
+    if not Path(file).is_file():
+        recipes = sorted(str(path) for path in Path('configs').glob('**/*.py'))
+        raise UserError(f'--config: no file {file!r}.{nearest(file, recipes)}')
+
+
+def resolved() -> Any:
+    """The config of the command line, completed and checked."""
+    from tljax import config as config_lib
+
+    return config_lib.resolve(FLAGS.config)
+
+
+def workdir_of() -> Path:
+    return Path(FLAGS.workdir)
+
+
+def command_line() -> str:
+    """The command as it was typed."""
+    import shlex
+
+    return shlex.join(['python', *sys.argv])
+
+
+def set_up_logging() -> None:
+    """Our own notices on stderr, other libraries' only from errors on."""
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.WARNING if FLAGS.quiet else logging.INFO)
+    logging.set_stderrthreshold('info')
+
+
+def set_up_jax() -> None:
+    """Compilation cache, and the other processes of a cluster job."""
+    import jax
+
+    if FLAGS.cache:
+        home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+        if jax.config.jax_compilation_cache_dir is None:
+            jax.config.update('jax_compilation_cache_dir', str(home / 'tljax' / 'compiled'))
+        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+    if FLAGS.distributed:
+        jax.distributed.initialize()

@@ -1,0 +1,200 @@
+"""Did transfer help? Both arms, tuned alike, paired over seeds, measured and reported."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from tljax import mesh as mesh_lib
+from tljax.errors import Interrupted, RunError, UserError
+from tljax.progress import Progress
+from tljax.study import mapped, probe, report, results
+from tljax.study.runs import Arm, RunRecord, RunSpec
+from tljax.train import experiment as experiment_lib
+from tljax.train import sources
+from tljax.train.loop import stop_requested
+from tljax.train.workdir import claim, read_json, write_json
+
+ARMS = ('transfer', 'scratch')
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What `compare` found out, before it is measured.
+
+    Attributes:
+      arms: by name.
+      lrs: each arm's chosen learning rate.
+      trials: each arm's tried learning rates and what each reached on validation.
+      records: each arm's runs, one a seed, in the order of `seeds`.
+      seeds: paired over the arms.
+      probes: each arm's linear-probe accuracy a seed, or None.
+      vectorized: whether runs were mapped into one program.
+      seconds: of the whole study.
+    """
+
+    arms: dict[str, Arm]
+    lrs: dict[str, float]
+    trials: dict[str, list[dict[str, float]]]
+    records: dict[str, list[RunRecord]]
+    seeds: list[int]
+    probes: dict[str, list[float] | None]
+    vectorized: bool
+    seconds: float
+
+
+def compare(config: ConfigDict, workdir: Path, command: str, *, quiet: bool = False) -> dict:
+    """Runs the study and writes `workdir/report`.
+
+    A study that was stopped goes on with the runs that are missing.
+
+    Args:
+      config: the target's; its `source.uri` names what is compared with scratch.
+      workdir: where everything is written.
+      command: the command line, for the report.
+      quiet: no progress bar.
+
+    Returns:
+      The content of results.json.
+
+    Raises:
+      UserError: there is no source, or something in the config doesn't fit.
+      RunError: a run of the study itself (not a trial) had a non-finite loss.
+      Interrupted: SIGTERM or Ctrl-C.
+    """
+    began = time.monotonic()
+    if not config.source.uri:
+        raise UserError('compare needs a source to compare with scratch: set config.source.uri.')
+    claim(workdir, config, 'compare')
+    source = sources.load(config, workdir, quiet=quiet)
+    transfer = experiment_lib.build(config, source)
+    scratch = experiment_lib.build(config, None, data=transfer.data)
+    mesh_lib.check_batch_size(mesh_lib.data_mesh(), config.train.batch_size)
+    experiments = dict(zip(ARMS, (transfer, scratch), strict=True))
+    seeds = list(range(config.seed, config.seed + config.study.seeds))
+    write_json(workdir / 'splits.json', {s: transfer.data.record(s) for s in seeds})
+    arms = {name: Arm(e, config.study.eval_points) for name, e in experiments.items()}
+    with stop_requested() as stop, Progress(total_steps(config), 'step', quiet=quiet) as progress:
+        ledger = Ledger(workdir / 'runs', progress, stop)
+        lrs, trials, records = {}, {}, {}
+        for name, arm in arms.items():
+            lrs[name], trials[name] = tune(ledger, name, arm)
+            specs = [RunSpec(seed, lrs[name], trial=False) for seed in seeds]
+            records[name] = ledger.records(name, arm, specs)
+            check_finite(name, specs, records[name])
+        probes = {name: probe.accuracies(arm, seeds) for name, arm in arms.items()}
+    study = Study(
+        arms, lrs, trials, records, seeds, probes, vectorized(transfer), time.monotonic() - began
+    )
+    content = results.results(study, command)
+    report.write(content, workdir / 'report')
+    return content
+
+
+def total_steps(config: ConfigDict) -> int:
+    """Steps of all runs of a study."""
+    trials = config.study.trials * config.study.tuning_seeds if config.study.trials > 1 else 0
+    return len(ARMS) * (trials + config.study.seeds) * config.train.steps
+
+
+def vectorized(experiment: experiment_lib.Experiment) -> bool:
+    """Whether runs are mapped into one program: by config, or by what is faster here."""
+    choice = experiment.config.study.vectorize
+    return choice == 'on' or (choice == 'auto' and jax.default_backend() != 'cpu')
+
+
+def learning_rates(config: ConfigDict) -> list[float]:
+    """The learning rates that both arms try, evenly spaced in log."""
+    study = config.study
+    if study.trials == 1:
+        return [config.optim.lr]
+    grid = np.geomspace(study.lr_low, study.lr_high, study.trials)
+    return [float(f'{lr:.4g}') for lr in grid]
+
+
+def tune(ledger: 'Ledger', name: str, arm: Arm) -> tuple[float, list[dict[str, float]]]:
+    """Picks an arm's learning rate by its mean on validation, over seeds the study doesn't use.
+
+    Returns:
+      The best learning rate, and every trial as `{'lr', 'validation'}`. A trial with a non-finite
+      loss counts as chance.
+    """
+    config, task = arm.experiment.config, arm.experiment.task
+    lrs = learning_rates(config)
+    if len(lrs) == 1:
+        return lrs[0], []
+    first = config.seed + config.study.seeds
+    seeds = range(first, first + config.study.tuning_seeds)
+    specs = [RunSpec(seed, lr, trial=True) for lr in lrs for seed in seeds]
+    reached: dict[float, list[float]] = {lr: [] for lr in lrs}
+    for spec, record in zip(specs, ledger.records(name, arm, specs), strict=True):
+        value = record.validation[-1] if record.bad_step < 0 else task.chance
+        reached[spec.lr].append(value)
+    means = {lr: float(np.mean(values)) for lr, values in reached.items()}
+    sign = 1 if task.higher_is_better else -1
+    best = max(lrs, key=lambda lr: sign * means[lr])
+    return best, [{'lr': lr, 'validation': mean} for lr, mean in means.items()]
+
+
+def check_finite(name: str, specs: Sequence[RunSpec], records: Sequence[RunRecord]) -> None:
+    """Raises RunError if a run of the study went wrong: its seed can't be left out silently."""
+    for spec, record in zip(specs, records, strict=True):
+        if record.bad_step >= 0:
+            raise RunError(
+                f'the {name} arm, seed {spec.seed}, lr {spec.lr:g}: loss or gradient became '
+                f'non-finite at step {record.bad_step}. Lower config.study.lr_high or set '
+                'config.optim.clip, in a new workdir.'
+            )
+
+
+class Ledger:
+    """Runs what is missing and keeps every record in `workdir/runs`, so that a study resumes."""
+
+    def __init__(self, directory: Path, progress: Progress, stop: Callable[[int], bool]):
+        self.directory, self.progress, self.stop = directory, progress, stop
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def records(self, name: str, arm: Arm, specs: Sequence[RunSpec]) -> list[RunRecord]:
+        """One record a spec, in order.
+
+        Raises:
+          Interrupted: the user asked to stop; finished runs are kept.
+        """
+        paths = {spec: self.directory / f'{name}-{file_name(spec)}' for spec in specs}
+        missing = [spec for spec in specs if not paths[spec].exists()]
+        steps = arm.experiment.config.train.steps
+        self.progress.update(steps * (len(specs) - len(missing)))
+        self.progress.note(f'{name}, {"trials" if specs[0].trial else "seeds"}')
+        if missing and vectorized(arm.experiment) and mapped.fits(arm):
+            logging.info('%s: %d runs as one program.', name, len(missing))
+            for spec, record in zip(missing, mapped.run(arm, missing, self.tick), strict=True):
+                write_json(paths[spec], dataclasses.asdict(record))
+        else:
+            for spec in missing:
+                record = arm.run(spec, self.tick)
+                write_json(paths[spec], dataclasses.asdict(record))
+        return [RunRecord(**read_json(paths[spec])) for spec in specs]
+
+    def tick(self, steps: int) -> None:
+        """Shows progress; between steps is where a study stops when asked to."""
+        self.progress.update(steps)
+        if self.stop(0):
+            raise Interrupted(
+                f'stopped; the finished runs are kept in {self.directory}, and the same command '
+                'goes on from there.'
+            )
+
+
+def file_name(spec: RunSpec) -> str:
+    """A file name that tells runs apart.
+
+    >>> file_name(RunSpec(seed=3, lr=0.001, trial=False))
+    'seed3-lr0.001.json'
+    """
+    return f'{"trial" if spec.trial else "seed"}{spec.seed}-lr{spec.lr:g}.json'

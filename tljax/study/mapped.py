@@ -1,0 +1,246 @@
+"""Many runs as one program: mapped over runs, scanned over steps, data on the device."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from tljax import mesh as mesh_lib
+from tljax import trees
+from tljax.data import eval_batches
+from tljax.study.runs import Arm, RunRecord, RunSpec
+from tljax.train import experiment as experiment_lib
+from tljax.train import step as step_lib
+from tljax.train.feed import EVAL_BATCH, Feed
+from tljax.train.loop import own_buffers
+
+CHUNK = 256  # steps a call: few calls, and index arrays and progress in small pieces
+SHARE = 0.9  # of the device's memory that a program may fill
+
+
+def fits(arm: Arm) -> bool:
+    """Whether an arm's data lies on the device, as one program needs."""
+    return arm.pool.resident is not None and arm.validation.resident is not None
+
+
+def run(arm: Arm, specs: Sequence[RunSpec], tick: Callable[[int], None]) -> list[RunRecord]:
+    """All runs at once, in groups as large as the device's memory allows.
+
+    Args:
+      arm: with its data on the device.
+      specs: runs, all trials or none.
+      tick: called with the number of steps just taken, all runs together.
+
+    Returns:
+      One record a run. `seconds` is the group's time, evaluation included, divided by its size.
+    """
+    group = len(specs)
+    while True:
+        try:
+            parts = [specs[i : i + group] for i in range(0, len(specs), group)]
+            return [record for part in parts for record in _Group(arm, part).run(tick)]
+        except OutOfMemory:
+            if group == 1:
+                raise
+            group = -(-group // 2)
+
+
+class OutOfMemory(Exception):
+    """One program of so many runs does not fit the device."""
+
+
+class _Group:
+    def __init__(self, arm: Arm, specs: Sequence[RunSpec]):
+        self.arm, self.specs = arm, specs
+        self.points = arm.points_of(specs[0])
+        self.orders = [arm.order(spec.seed) for spec in specs]
+        # Frozen leaves that every run took from the source are held once.
+        self.shared = [
+            all(path in arm.experiment.loaded for path, d in program.decisions.items() if d is None)
+            for program in arm.programs
+        ]
+        self.evaluate = _evaluation(arm)
+
+    def run(self, tick: Callable[[int], None]) -> list[RunRecord]:
+        arm, experiment = self.arm, self.arm.experiment
+        seeds = jnp.array([spec.seed for spec in self.specs])
+        init_keys, train_keys = jax.vmap(experiment_lib.run_keys)(seeds)
+        variables = jax.jit(jax.vmap(experiment.init, in_axes=(0, None)))(
+            init_keys, experiment.loaded
+        )
+        lrs = jnp.array([spec.lr for spec in self.specs], jnp.float32)
+        state = jax.vmap(arm.programs[0].start)(variables, lrs, train_keys)
+        params, curves, seconds = variables['params'], [], 0.0
+        for index, program in enumerate(arm.programs):
+            if index:
+                state = jax.vmap(program.enter)(state, params)
+            frozen = program.split(params)[1]
+            if self.shared[index]:
+                frozen = jax.tree.map(lambda leaf: leaf[0], frozen)
+            state = self._place(own_buffers(state))
+            if not self.shared[index]:
+                frozen = self._place(frozen)
+            state, sums, spent = self._phase(index, state, frozen, tick)
+            curves += sums
+            seconds += spent
+            params = trees.combine(state.trainable, self._spread(frozen, self.shared[index]))
+        curves.append(self._sums(arm.validation, params, state.batch_stats))
+        trial = self.specs[0].trial
+        test = None if trial else self._sums(arm.test, params, state.batch_stats)
+        return self._records(curves, test, seconds, np.asarray(state.bad_step))
+
+    def _place(self, tree: Any) -> Any:
+        """Splits the runs over the devices where they divide evenly, else every device has all."""
+        mesh = self.arm.mesh
+        even = len(self.specs) % mesh.size == 0
+        sharding = mesh_lib.split_batch(mesh) if even else mesh_lib.replicated(mesh)
+        return jax.device_put(tree, sharding)
+
+    def _spread(self, frozen: Any, shared: bool) -> Any:
+        if not shared:
+            return frozen
+        return jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (len(self.specs), *leaf.shape)), frozen
+        )
+
+    def _phase(self, index: int, state: Any, frozen: Any, tick: Callable[[int], None]):
+        phase = self.arm.programs[index].phase
+        program = self._compile(index, state, frozen)
+        data, valid = self.arm.pool.resident, self.arm.validation.resident
+        curves, began = [], time.monotonic()
+        for first in range(phase.first, phase.end, CHUNK):
+            steps = range(first, min(first + CHUNK, phase.end))
+            padded = range(first, first + min(CHUNK, phase.steps))
+            indices = np.stack([self._indices(step) for step in padded])
+            flags = np.array([step in self.points and step in steps for step in padded])
+            real = np.array([step in steps for step in padded])
+            state, sums = program(state, frozen, data, valid, indices, flags, real)
+            sums = jax.device_get(sums)
+            curves += [
+                {name: value[row] for name, value in sums.items()} for row in np.flatnonzero(flags)
+            ]
+            tick(len(steps) * len(self.specs))
+        jax.block_until_ready(state)
+        return state, curves, time.monotonic() - began
+
+    def _indices(self, step: int) -> np.ndarray:
+        return np.stack([subset[order.batch(step)] for subset, order in self.orders])
+
+    def _compile(self, index: int, state: Any, frozen: Any):
+        """One chunk of steps, for all runs; steps beyond the phase's end leave the state alone."""
+        arm, program = self.arm, self.arm.programs[index]
+        frozen_axis = None if self.shared[index] else 0
+
+        def one_step(state, frozen, data, indices):
+            return program.step(state, frozen, step_lib.gather(data, indices))[0]
+
+        steps = jax.vmap(one_step, in_axes=(0, frozen_axis, None, 0))
+
+        def evaluate(state, frozen, valid):
+            params = trees.combine(state.trainable, frozen)
+            return self.evaluate(params, state.batch_stats, valid)
+
+        evaluations = jax.vmap(evaluate, in_axes=(0, frozen_axis, None))
+
+        def chunk(state, frozen, data, valid, indices, flags, real):
+            shapes = jax.eval_shape(evaluations, state, frozen, valid)
+
+            def body(state, inputs):
+                indices, flag, real = inputs
+                sums = lax.cond(
+                    flag,
+                    lambda: evaluations(state, frozen, valid),
+                    lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes),
+                )
+                state = lax.cond(real, lambda: steps(state, frozen, data, indices), lambda: state)
+                return state, sums
+
+            return lax.scan(body, state, (indices, flags, real))
+
+        length = min(CHUNK, program.phase.steps)
+        batch = arm.experiment.config.train.batch_size
+        compiled = (
+            jax.jit(chunk, donate_argnums=0)
+            .lower(
+                state,
+                frozen,
+                arm.pool.resident,
+                arm.validation.resident,
+                np.zeros((length, len(self.specs), batch), np.int32),
+                np.zeros(length, bool),
+                np.zeros(length, bool),
+            )
+            .compile()
+        )
+        _check_memory(compiled)
+        return compiled
+
+    def _sums(self, feed: Feed, params: Any, batch_stats: Any) -> dict[str, np.ndarray]:
+        """Sums over a whole feed, one row a run; run after run where the feed streams."""
+        if feed.resident is not None:
+            program = jax.jit(jax.vmap(_evaluation(self.arm, feed), in_axes=(0, 0, None)))
+            return jax.device_get(program(params, batch_stats, feed.resident))
+        rows = [
+            feed.evaluate(
+                self.arm.evaluate,
+                *jax.tree.map(lambda leaf, i=i: leaf[i], (params, batch_stats)),
+            )
+            for i in range(len(self.specs))
+        ]
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+    def _records(self, curves, test, seconds, bad_steps) -> list[RunRecord]:
+        name = self.arm.experiment.task.metric
+
+        def metric(sums, run):
+            return float(sums[name][run] / sums['weight'][run])
+
+        return [
+            RunRecord(
+                steps=self.points,
+                validation=[metric(sums, run) for sums in curves],
+                test=None if test is None else metric(test, run),
+                seconds=seconds / len(self.specs),
+                bad_step=int(bad_steps[run]),
+            )
+            for run in range(len(self.specs))
+        ]
+
+
+def _evaluation(arm: Arm, feed: Feed | None = None):
+    """`evaluate(params, batch_stats, data) -> sums` over a whole resident feed, batch by batch."""
+    subset = (feed or arm.validation).subset
+    evaluate = step_lib.make_eval_step(
+        arm.experiment.model, arm.experiment.task, arm.experiment.prepare
+    )
+    size = min(EVAL_BATCH, len(subset))
+    batches = [(subset[where], weight) for where, weight in eval_batches(len(subset), size)]
+
+    def run(params, batch_stats, data):
+        parts = [
+            evaluate(params, batch_stats, {**step_lib.gather(data, where), 'weight': weight})
+            for where, weight in batches
+        ]
+        return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *parts)
+
+    return run
+
+
+def _check_memory(compiled: Any) -> None:
+    """Raises OutOfMemory if a compiled program needs more than the device has."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    limit, analysis = stats.get('bytes_limit'), compiled.memory_analysis()
+    if not limit or analysis is None:
+        return
+    needed = (
+        analysis.argument_size_in_bytes
+        + analysis.temp_size_in_bytes
+        + analysis.output_size_in_bytes
+        - analysis.alias_size_in_bytes
+    )
+    if needed > SHARE * limit:
+        raise OutOfMemory

@@ -1,0 +1,230 @@
+"""From a study's records to the content of results.json: measures, verdict, cost, provenance."""
+
+import importlib.metadata
+import math
+import platform
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from tljax import config as config_lib
+from tljax.study import measures
+from tljax.study.scales import rescale, zero_level
+from tljax.study.statistics import interval
+from tljax.study.verdict import verdict
+from tljax.tasks import Task
+
+if TYPE_CHECKING:
+    from tljax.study.compare import Study
+
+PACKAGES = (
+    'jax',
+    'jaxlib',
+    'flax',
+    'optax',
+    'orbax-checkpoint',
+    'tensorflow-datasets',
+    'grain',
+    'array-record',
+    'ml-collections',
+    'numpy',
+    'scipy',
+)
+
+
+def results(study: 'Study', command: str) -> dict[str, Any]:
+    """Everything that the report shows, as JSON would hold it.
+
+    Args:
+      study: what `compare` found.
+      command: the command line.
+    """
+    experiment = study.arms['transfer'].experiment
+    config, task = experiment.config, experiment.task
+    steps = study.records['scratch'][0].steps
+    x = np.array(steps, float) * config.train.batch_size
+    curves = {name: rescaled(task, [r.validation for r in rs]) for name, rs in study.records.items()}
+    finals = {name: [r.test for r in rs] for name, rs in study.records.items()}
+    probes = [study.probes[name] for name in ('transfer', 'scratch')]
+    probe = None if None in probes else rescaled(task, np.array(probes).T)
+    found = measures.measure_all(
+        curves['transfer'],
+        curves['scratch'],
+        x,
+        finals['transfer'],
+        finals['scratch'],
+        probe,
+        seed=config.seed,
+        zero=zero_level(task.chance, task.ceiling),
+        higher_is_better=task.higher_is_better,
+    )
+    differences = measures.gaps(finals['transfer'], finals['scratch'], task.higher_is_better)
+    gap = found['negative_transfer_gap']
+    decided = verdict(gap, differences, config.study.delta, task.metric)
+    cost = cost_of(study, x, curves)
+    return {
+        'title': config.title or 'Transfer beside scratch',
+        'question': question(study),
+        'verdict': {
+            'name': decided.name,
+            'sentence': decided.sentence,
+            'more_seeds': decided.more_seeds,
+        },
+        'arms': {name: arm_results(study, name, x, curves[name]) for name in study.arms},
+        'measures': {name: measure.to_json() for name, measure in found.items()},
+        'metric': {
+            'name': task.metric,
+            'chance': task.chance,
+            'ceiling': task.ceiling,
+            'higher_is_better': task.higher_is_better,
+        },
+        'cost': cost,
+        'manifest': experiment.manifest.to_json() if experiment.manifest else None,
+        'source': experiment.card,
+        'data': data_of(study),
+        'command': command,
+        'config': config_lib.plain(config),
+        'fingerprint': config_lib.fingerprint(config),
+        'versions': versions(),
+        'seeds': study.seeds,
+        'devices': devices(),
+        'seconds_total': study.seconds,
+        'notes': notes(study),
+    }
+
+
+def rescaled(task: Task, metric: Any) -> np.ndarray:
+    """Metrics as m of MEASURES: 0 is chance, 1 the ceiling, higher is better."""
+    return rescale(metric, task.chance, task.ceiling, task.higher_is_better)
+
+
+def arm_results(study: 'Study', name: str, x: np.ndarray, m: np.ndarray) -> dict[str, Any]:
+    """One arm's finals, curve, cost and tuning; metrics as the task gives them, not rescaled."""
+    records, config = study.records[name], study.arms[name].experiment.config
+    curve = np.array([record.validation for record in records])
+    points = [interval(column, seed=config.seed) for column in curve.T]
+    tests = [record.test for record in records]
+    return {
+        'final': interval(tests, seed=config.seed).to_json(),
+        'finals': tests,
+        'seconds': interval([r.seconds for r in records], seed=config.seed).to_json(),
+        'examples': int(x[-1]),
+        'lr': study.lrs[name],
+        'trials': study.trials[name],
+        'curve': {
+            'x': x.astype(int).tolist(),
+            'mean': [point.mean for point in points],
+            'low': [point.low for point in points],
+            'high': [point.high for point in points],
+        },
+        'asymptote': measures.arm_asymptote(m, x, seed=config.seed).to_json(),
+    }
+
+
+def cost_of(study: 'Study', x: np.ndarray, curves: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What either arm cost, and after how many target tasks pretraining is repaid.
+
+    A task saves the time between scratch's whole training and the moment transfer's mean curve
+    reaches scratch's final mean.
+    """
+    card = study.arms['transfer'].experiment.card or {}
+    seconds = {n: float(np.mean([r.seconds for r in rs])) for n, rs in study.records.items()}
+    pretraining = card.get('seconds')
+    reached = np.flatnonzero(curves['transfer'].mean(0) >= curves['scratch'].mean(0)[-1])
+    tasks, note = None, 'transfer does not reach the end of scratch, so pretraining is not repaid'
+    if len(reached):
+        saved = seconds['scratch'] - seconds['transfer'] * x[reached[0]] / x[-1]
+        if saved <= 0:
+            note = 'transfer saves no time, so pretraining is not repaid'
+        elif pretraining is None:
+            note = 'the cost of pretraining is not known'
+        else:
+            tasks = max(1, math.ceil(pretraining / saved))
+            note = (
+                f'a task saves {saved:.2f} s, the time by which transfer reaches the end of '
+                'scratch sooner'
+            )
+    return {
+        'transfer_seconds': seconds['transfer'],
+        'scratch_seconds': seconds['scratch'],
+        'pretraining_seconds': pretraining,
+        'pretraining_examples': card.get('examples'),
+        'with_pretraining_seconds': None
+        if pretraining is None
+        else pretraining + seconds['transfer'],
+        'break_even_tasks': tasks,
+        'note': note,
+    }
+
+
+def question(study: 'Study') -> str:
+    """The study in one sentence."""
+    experiment = study.arms['transfer'].experiment
+    config, card = experiment.config, experiment.card or {}
+    shots = config.data.shots
+    labels = f'{shots} labels a class' if shots else 'all labels'
+    source = card.get('title') or card.get('data') or config.source.uri
+    return (
+        f'Does a model trained on {source!r} help on {config.data.name!r} with {labels}, '
+        f'against the same model from scratch?'
+    )
+
+
+def data_of(study: 'Study') -> dict[str, Any]:
+    """The target's data in a few words."""
+    experiment = study.arms['transfer'].experiment
+    data, config = experiment.data, experiment.config
+    card = experiment.card or {}
+    source_is_synthetic = card.get('synthetic') or ''
+    return {
+        'name': config.data.name,
+        'shots': config.data.shots,
+        'train': len(data.subset(config.seed)),
+        'validation': len(data.split('validation')),
+        'test': len(data.split('test')),
+        'classes': list(data.label_names),
+        'synthetic': source_is_synthetic,
+    }
+
+
+def notes(study: 'Study') -> list[str]:
+    """What a reader should know before believing the numbers."""
+    said = [
+        'Curves, start, slope and speed-up are measured on validation; only the final figures and '
+        'the verdict come from the test split, which each final model read once.',
+        f'Each arm tried {max(len(study.trials["transfer"]), 1)} learning rates, chosen on '
+        'validation with seeds that the comparison does not use.',
+    ]
+    for name, trials in study.trials.items():
+        if trials and study.lrs[name] in (trials[0]['lr'], trials[-1]['lr']):
+            said.append(
+                f'The best learning rate of the {name} arm, {study.lrs[name]:g}, lies at the edge '
+                'of what was tried: widen study.lr_low or study.lr_high.'
+            )
+    if len(study.seeds) < 5:
+        said.append(f'{len(study.seeds)} seeds are a smoke test; a headline needs 10.')
+    if study.vectorized:
+        said.append(
+            'Runs were mapped into one program: seconds are the time of all, evaluations '
+            'included, divided by their number.'
+        )
+    return said
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the packages that decide the result."""
+    from tljax import __version__
+
+    found = {'python': platform.python_version(), 'tljax': __version__}
+    return found | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def devices() -> str:
+    """The devices in words.
+
+    >>> devices().split()[0].isdigit()
+    True
+    """
+    found = jax.devices()
+    return f'{len(found)} x {found[0].device_kind} ({found[0].platform})'

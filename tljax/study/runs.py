@@ -1,0 +1,175 @@
+"""The runs of a study: one arm, many seeds and learning rates, one compiled step.
+
+One after another on a CPU, where XLA makes mapped convolutions and loops slower; as one program
+(mapped over runs, scanned over steps; see `tljax.study.mapped`) on an accelerator.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from tljax import mesh as mesh_lib
+from tljax import trees
+from tljax.data import Order
+from tljax.tasks import mean_metrics
+from tljax.train import experiment as experiment_lib
+from tljax.train import step as step_lib
+from tljax.train.experiment import Experiment
+from tljax.train.feed import Feed
+from tljax.train.loop import compiled_eval, compiled_step, own_buffers
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSpec:
+    """One run of one arm.
+
+    Attributes:
+      seed: of the subset, the initialisation and the order.
+      lr: peak learning rate.
+      trial: a tuning run, evaluated once on validation and never on test.
+    """
+
+    seed: int
+    lr: float
+    trial: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """What a run showed.
+
+    Attributes:
+      steps: the steps at which validation was evaluated.
+      validation: the task's headline metric there, as the task gives it.
+      test: the same on the test split after the last step; None for trials.
+      seconds: spent in updates, compilation and evaluation left out.
+      bad_step: the first step with a non-finite loss or gradient, or -1.
+    """
+
+    steps: list[int]
+    validation: list[float]
+    test: float | None
+    seconds: float
+    bad_step: int
+
+
+def evaluation_steps(steps: int, count: int) -> list[int]:
+    """Where a learning curve is evaluated: 0, half of the rest in ratios, half evenly spaced.
+
+    The ratios show the start, the even ones the plateau.
+
+    >>> evaluation_steps(200, 10)
+    [0, 1, 4, 14, 40, 53, 80, 120, 160, 200]
+    """
+    ratios = np.geomspace(1, steps, max(count // 2, 2)).round()
+    even = np.linspace(0, steps, max(count // 2, 2) + 1).round()
+    return sorted({0, steps, *ratios.astype(int).tolist(), *even.astype(int).tolist()})
+
+
+class Stopwatch:
+    """Runs from its creation; time inside `paused` does not count."""
+
+    def __init__(self):
+        self._since, self._total = time.monotonic(), 0.0
+
+    @contextlib.contextmanager
+    def paused(self, pending: Any) -> Iterator[None]:
+        """Waits for the work that `pending` depends on, then lets time pass uncounted."""
+        self.read(pending)
+        yield
+        self._since = time.monotonic()
+
+    def read(self, pending: Any) -> float:
+        """Seconds counted until the work that `pending` depends on was done."""
+        jax.block_until_ready(pending)
+        now = time.monotonic()
+        self._total += now - self._since
+        self._since = now
+        return self._total
+
+
+class Arm:
+    """One arm's compiled programs and the data on its devices.
+
+    Args:
+      experiment: the arm.
+      eval_points: evaluations along a curve.
+    """
+
+    def __init__(self, experiment: Experiment, eval_points: int):
+        config = experiment.config
+        self.experiment, self.mesh = experiment, mesh_lib.data_mesh()
+        mesh_lib.check_batch_size(self.mesh, config.train.batch_size)
+        self.points = evaluation_steps(config.train.steps, eval_points)
+        self.pool = Feed(experiment.data.split('train'), self.mesh)
+        self.validation = Feed(experiment.data.split('validation'), self.mesh)
+        self.evaluate = compiled_eval(experiment)
+        self.programs = [experiment_lib.program(experiment, p) for p in experiment.phases]
+        self.init = jax.jit(experiment.init)
+        self.steps = [compiled_step(program) for program in self.programs]
+        self._warm: set[int] = set()
+
+    @functools.cached_property
+    def test(self) -> Feed:
+        """The test split, read when the first run of the study has taken its last step."""
+        return Feed(self.experiment.data.split('test'), self.mesh)
+
+    def order(self, seed: int) -> tuple[np.ndarray, Order]:
+        """A seed's subset and the order in which its examples come."""
+        subset = self.experiment.data.subset(seed)
+        return subset, Order(len(subset), self.experiment.config.train.batch_size, seed)
+
+    def metric(self, feed: Feed, params: Any, batch_stats: Any) -> float:
+        """The task's headline metric over a feed."""
+        sums = feed.evaluate(self.evaluate, params, batch_stats)
+        return mean_metrics(sums)[self.experiment.task.metric]
+
+    def run(self, spec: RunSpec, tick: Callable[[int], None]) -> RunRecord:
+        """One run by itself.
+
+        Args:
+          spec: which.
+          tick: called with the number of steps just taken.
+        """
+        points = self.points_of(spec)
+        subset, order = self.order(spec.seed)
+        batches = self.pool.of(subset).batches(order, 0, self.experiment.config.train.steps)
+        init_key, train_key = experiment_lib.run_keys(spec.seed)
+        variables = self.init(init_key, self.experiment.loaded)
+        variables = mesh_lib.put_replicated(self.mesh, variables)
+        params = variables['params']
+        state = self.programs[0].start(variables, spec.lr, train_key)
+        curve: list[float] = []
+        watch = Stopwatch()
+        for index, program in enumerate(self.programs):
+            if index:
+                state = program.enter(state, params)
+            frozen = program.split(params)[1]
+            state = mesh_lib.put_replicated(self.mesh, own_buffers(state))
+            for step in range(program.phase.first, program.phase.end):
+                data, indices = next(batches)
+                if index not in self._warm:
+                    with watch.paused(state):
+                        self.steps[index](own_buffers(state), frozen, data, indices)
+                    self._warm.add(index)
+                if step in points:
+                    with watch.paused(state):
+                        params = trees.combine(state.trainable, frozen)
+                        curve.append(self.metric(self.validation, params, state.batch_stats))
+                state, _ = self.steps[index](state, frozen, data, indices)
+                tick(1)
+            params = trees.combine(state.trainable, frozen)
+        seconds = watch.read(state)
+        curve.append(self.metric(self.validation, params, state.batch_stats))
+        test = None if spec.trial else self.metric(self.test, params, state.batch_stats)
+        return RunRecord(points, curve, test, seconds, int(state.bad_step))
+
+    def points_of(self, spec: RunSpec) -> list[int]:
+        """The steps at which a run is evaluated on validation: a trial only at its end."""
+        return [self.experiment.config.train.steps] if spec.trial else self.points

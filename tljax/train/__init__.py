@@ -1,0 +1,1 @@
+"""One run: state, step, loop, checkpoints, optimiser, logging."""

@@ -1,0 +1,185 @@
+"""From a config to everything a run needs: data, task, model, source, phases."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from tljax import config as config_lib
+from tljax import models, tasks, trees
+from tljax.data import Data, normalise, open_data
+from tljax.models import Model
+from tljax.tasks import Task
+from tljax.train import optimizer
+from tljax.train import state as state_lib
+from tljax.train import step as step_lib
+from tljax.transfer import Manifest, apply, plan, policies
+
+Variables = dict[str, trees.Tree]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A source model, read into memory.
+
+    Attributes:
+      leaves: path -> array, parameters and batch statistics together.
+      card: where it comes from.
+    """
+
+    leaves: dict[str, Any]
+    card: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One arm: a config and what it names, with the source's leaves fitted to the target.
+
+    Attributes:
+      loaded: path -> array for every leaf that surgery took from the source; {} from scratch.
+      manifest: surgery's record, or None from scratch.
+      card: the source's, or None from scratch.
+    """
+
+    config: ConfigDict
+    data: Data
+    task: Task
+    model: Model
+    phases: tuple[policies.Phase, ...]
+    loaded: dict[str, Any]
+    manifest: Manifest | None
+    card: dict[str, Any] | None
+
+    def init(self, key: jax.Array, loaded: Mapping[str, Any] | None = None) -> Variables:
+        """The variables before the first update: fresh ones, the loaded leaves put over them.
+
+        Args:
+          key: for the fresh leaves.
+          loaded: `self.loaded`, given as an argument where the call is jitted.
+        """
+        loaded = self.loaded if loaded is None else loaded
+        fresh = self.model.init(key)
+        return {
+            kind: trees.map_with_path(lambda path, leaf: loaded.get(path, leaf), tree)
+            for kind, tree in fresh.items()
+        }
+
+    def prepare(self, batch: Mapping[str, jax.Array]) -> Mapping[str, jax.Array]:
+        """From a batch as stored to what the model reads; runs on the device."""
+        return normalise(batch, self.config.data.mean, self.config.data.std)
+
+    def param_paths(self) -> list[str]:
+        return list(trees.flatten(self.model.shapes()['params']))
+
+    def phase_at(self, step: int) -> policies.Phase:
+        """The phase that step belongs to; the end of training belongs to the last."""
+        return next((p for p in self.phases if step < p.end), self.phases[-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseProgram:
+    """One phase, ready to run: which leaves train, the optimiser, the step."""
+
+    phase: policies.Phase
+    decisions: dict[str, dict[str, float] | None]
+    tx: Any
+    step: step_lib.Step
+
+    def split(self, params: trees.Tree) -> tuple[trees.Tree, trees.Tree]:
+        """The trainable and the frozen half."""
+        trained = {path: value is not None for path, value in self.decisions.items()}
+        return trees.partition(params, trained)
+
+    def start(self, variables: Variables, lr: Any, key: jax.Array) -> state_lib.TrainState:
+        """The state before the first step of a run that begins in this phase."""
+        trainable, _ = self.split(variables['params'])
+        return state_lib.create(trainable, variables['batch_stats'], self.tx, lr, key)
+
+    def enter(self, state: state_lib.TrainState, params: trees.Tree) -> state_lib.TrainState:
+        """The state at the boundary between the phase before and this one."""
+        trainable, _ = self.split(params)
+        opt_state = state_lib.carry_over(state.opt_state, self.tx.init(trainable))
+        return dataclasses.replace(state, trainable=trainable, opt_state=opt_state)
+
+
+def program(experiment: Experiment, phase: policies.Phase) -> PhaseProgram:
+    """Builds one phase's step.
+
+    Raises:
+      UserError: its rules do not fit the model's parameters.
+    """
+    optim = experiment.config.optim
+    decisions = policies.decide(phase, experiment.param_paths())
+    tx = optimizer.direction(optim, decisions)
+    step = step_lib.make_train_step(
+        experiment.model,
+        experiment.task,
+        tx,
+        optimizer.schedule(optim, phase.steps),
+        decisions,
+        prepare=experiment.prepare,
+        accumulate=experiment.config.train.accumulate,
+        first=phase.first,
+    )
+    return PhaseProgram(phase, decisions, tx, step)
+
+
+def build(config: ConfigDict, source: Source | None, *, data: Data | None = None) -> Experiment:
+    """Puts an experiment together and checks that its parts fit.
+
+    Args:
+      config: of `tljax.config.resolve`.
+      source: what is reused; None is from scratch, with every leaf trained.
+      data: the data, if it is open already.
+
+    Raises:
+      UserError: anything in the config that does not fit the data, the model or the source.
+    """
+    data = open_data(config.data, config.seed) if data is None else data
+    task = tasks.create(config.task, data.label_names)
+    model = models.build(config.model, data.example, task.outputs)
+    if source is None:
+        phases = policies.phases('full', config.train.steps)
+        return Experiment(config, data, task, model, phases, {}, None, None)
+    shapes = flat_variables(model.shapes())
+    manifest = plan_surgery(config, source.leaves, shapes)
+    fitted = apply(manifest, source.leaves, shapes)
+    kept = {entry.path for entry in manifest.entries if entry.action in ('reset', 'unused')}
+    loaded = {path: np.asarray(leaf) for path, leaf in fitted.items() if path not in kept}
+    phases = policies.phases(policy_of(config), config.train.steps)
+    experiment = Experiment(config, data, task, model, phases, loaded, manifest, source.card)
+    for phase in phases:
+        policies.decide(phase, experiment.param_paths())
+    return experiment
+
+
+def policy_of(config: ConfigDict) -> Any:
+    """The policy as a name or plain phases."""
+    return config_lib.plain(config)['transfer']['policy']
+
+
+def plan_surgery(config: ConfigDict, source: Mapping[str, Any], target: Mapping[str, Any]):
+    """Surgery's plan under `config.transfer`."""
+    transfer = config.transfer
+    return plan(
+        source,
+        target,
+        rename=tuple(transfer.rename),
+        reset=tuple(transfer.reset),
+        resize=tuple(transfer.resize),
+        unused=tuple(transfer.unused),
+    )
+
+
+def flat_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters and batch statistics as one flat world of paths."""
+    return trees.flatten(variables['params']) | trees.flatten(variables['batch_stats'])
+
+
+def run_keys(seed: int | jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The keys of a seed: one for initialisation, one for what happens in training."""
+    init_key, train_key = jax.random.split(jax.random.key(seed))
+    return init_key, train_key

@@ -1,0 +1,86 @@
+"""How a run gets its batches: from data held on the device, or streamed."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from tljax import mesh as mesh_lib
+from tljax.data import Order, Split, eval_batches, stream
+
+EVAL_BATCH = 512
+
+
+class Feed:
+    """Gives `(data, indices)` pairs for `tljax.train.step.gather`, the same order either way.
+
+    Args:
+      split: examples, in memory or not.
+      mesh: devices.
+      subset: which of them, (n,) int32; None is all.
+    """
+
+    def __init__(self, split: Split, mesh: jax.sharding.Mesh, subset: np.ndarray | None = None):
+        self.split, self.mesh = split, mesh
+        self.subset = np.arange(len(split), dtype=np.int32) if subset is None else subset
+        self.resident = mesh_lib.put_replicated(mesh, split.arrays()) if split.in_memory else None
+
+    def of(self, subset: np.ndarray) -> 'Feed':
+        """The same data, held once, another subset."""
+        other = copy.copy(self)
+        other.subset = subset
+        return other
+
+    def batches(
+        self, order: Order, first: int, last: int
+    ) -> Iterator[tuple[Mapping[str, jax.Array], jax.Array | None]]:
+        """The batches of steps `first` to `last`, the last not included."""
+        if self.resident is None:
+            parts = stream(
+                self.split,
+                self.subset,
+                order,
+                first,
+                last - first,
+                jax.process_index(),
+                jax.process_count(),
+            )
+            for part in parts:
+                yield mesh_lib.put_batch(self.mesh, part), None
+            return
+        for step in range(first, last):
+            yield self.resident, self._indices(self.subset[order.batch(step)])
+
+    def evaluate(self, evaluate: Any, params: Any, batch_stats: Any) -> dict[str, float]:
+        """Adds up `evaluate(params, batch_stats, data, indices, weight)` over the whole subset."""
+        size = min(EVAL_BATCH, len(self.subset))
+        size += -size % self.mesh.size
+        total: dict[str, float] = {}
+        source = None if self.resident is not None else self.split.source()
+        for positions, weight in eval_batches(len(self.subset), size):
+            chosen = self.subset[positions]
+            if source is None:
+                data, indices = self.resident, self._indices(chosen)
+            else:
+                rows = [source[int(i)] for i in self._local(chosen)]
+                data = mesh_lib.put_batch(self.mesh, _stack(rows))
+                indices = None
+            weights = mesh_lib.put_batch(self.mesh, self._local(weight))
+            sums = jax.device_get(evaluate(params, batch_stats, data, indices, weights))
+            for name, value in sums.items():
+                total[name] = total.get(name, 0.0) + float(value)
+        return total
+
+    def _local(self, array: np.ndarray) -> np.ndarray:
+        """This process's share of an array's first axis."""
+        share = len(array) // jax.process_count()
+        return array[jax.process_index() * share :][:share]
+
+    def _indices(self, indices: np.ndarray) -> jax.Array:
+        return mesh_lib.put_batch(self.mesh, self._local(indices))
+
+
+def _stack(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

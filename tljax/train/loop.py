@@ -1,0 +1,328 @@
+"""One run, from its config to a trained model: resumable at every moment."""
+
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+
+from tljax import config as config_lib
+from tljax import mesh as mesh_lib
+from tljax import trees
+from tljax.data import Order
+from tljax.errors import Interrupted, RunError, UserError
+from tljax.progress import Progress
+from tljax.tasks import mean_metrics
+from tljax.train import experiment as experiment_lib
+from tljax.train import step as step_lib
+from tljax.train.checkpoint import Checkpoints
+from tljax.train.experiment import Experiment, PhaseProgram
+from tljax.train.feed import Feed
+from tljax.train.metrics import MetricWriter
+from tljax.train.model_dir import save_model
+from tljax.train.state import TrainState
+from tljax.train.workdir import claim, write_json
+
+
+def train(experiment: Experiment, workdir: Path, *, quiet: bool = False) -> Path:
+    """Trains, or goes on training, and leaves the model in `workdir/model`.
+
+    A run that was stopped or killed goes on from its newest whole checkpoint and ends with the
+    same parameters, bit for bit.
+
+    Args:
+      experiment: what to train.
+      workdir: where everything is written; see DESIGN.md.
+      quiet: no progress bar.
+
+    Returns:
+      The model's directory.
+
+    Raises:
+      UserError: the workdir holds a run of another config, or cannot be written.
+      RunError: loss or gradient became non-finite, or writing failed.
+      Interrupted: SIGTERM or Ctrl-C; the run saved itself first.
+    """
+    model_dir = workdir / 'model'
+    claim(workdir, experiment.config, 'train')
+    if (model_dir / 'card.json').exists():
+        logging.info('%s is trained already.', model_dir)
+        return model_dir
+    write_json(workdir / 'splits.json', experiment.data.record(experiment.config.seed))
+    run = Run(experiment, workdir)
+    saves = experiment.config.train
+    with (
+        stop_requested() as stop,
+        Checkpoints(workdir / 'checkpoints', keep=saves.keep, every=saves.save_every) as ckpts,
+    ):
+        run.restore(ckpts)
+        with (
+            MetricWriter(workdir, run.step) as writer,
+            Progress(saves.steps, 'step', initial=run.step, quiet=quiet) as progress,
+        ):
+            run.go(ckpts, writer, progress, stop)
+        ckpts.wait()
+    run.save_model(model_dir)
+    return model_dir
+
+
+class Run:
+    """The state of one training run on its devices."""
+
+    def __init__(self, experiment: Experiment, workdir: Path):
+        self.experiment, self.workdir = experiment, workdir
+        self.config = experiment.config
+        self.mesh = mesh_lib.data_mesh()
+        mesh_lib.check_batch_size(self.mesh, self.config.train.batch_size)
+        data, seed = experiment.data, self.config.seed
+        train, validation = data.split('train'), data.split('validation')
+        subset = data.subset(seed)
+        self.order = Order(len(subset), self.config.train.batch_size, seed)
+        self.feed = Feed(train, self.mesh, subset)
+        self.validation = Feed(validation, self.mesh)
+        self.evaluate = compiled_eval(experiment)
+        self.step, self.seconds = 0, 0.0
+        self._enter(experiment.phases[0])
+        init_key, train_key = experiment_lib.run_keys(seed)
+        variables = jax.jit(experiment.init)(init_key, experiment.loaded)
+        variables = mesh_lib.put_replicated(self.mesh, variables)
+        _, self.frozen = self.program.split(variables['params'])
+        state = self.program.start(variables, self.config.optim.lr, train_key)
+        self.state: TrainState = mesh_lib.put_replicated(self.mesh, own_buffers(state))
+
+    def _enter(self, phase: Any) -> None:
+        self.program: PhaseProgram = experiment_lib.program(self.experiment, phase)
+        self.compiled_step = compiled_step(self.program)
+
+    def params(self) -> trees.Tree:
+        return trees.combine(self.state.trainable, self.frozen)
+
+    def variables(self) -> experiment_lib.Variables:
+        return {'params': self.params(), 'batch_stats': self.state.batch_stats}
+
+    def switch(self, phase: Any) -> None:
+        """Goes over to another phase: splits again, keeps what optimiser state still applies."""
+        params = self.params()
+        self._enter(phase)
+        state = self.program.enter(self.state, params)
+        _, frozen = self.program.split(params)
+        state = own_buffers(state)  # the recombined parameters stay with the frozen half too
+        self.state, self.frozen = mesh_lib.put_replicated(self.mesh, (state, frozen))
+
+    def restore(self, checkpoints: Checkpoints) -> None:
+        """Takes up the newest whole checkpoint, if there is one."""
+        found = checkpoints.restore(self._abstract_at)
+        if found is None:
+            return
+        self.step, tree, meta = found
+        self.seconds = meta['seconds']
+        if meta['data']['order'] != self.order.fingerprint():
+            raise UserError(
+                f'the data is not what it was when {self.workdir} was saved: its number of '
+                'examples or their order changed. Start again in a new workdir.'
+            )
+        phase = self.experiment.phase_at(self.step)
+        if phase != self.program.phase:
+            self._enter(phase)
+        trainable, self.frozen = self.program.split(tree['params'])
+        like = self.program.tx.init(trainable)
+        self.state = from_checkpoint(self.state, tree, trainable, like)
+        logging.info('Going on from step %d of %s.', self.step, self.workdir)
+
+    def _abstract_at(self, step: int) -> dict[str, Any]:
+        """What a checkpoint of that step holds, as shapes with shardings."""
+        program = experiment_lib.program(self.experiment, self.experiment.phase_at(step))
+        shapes = self.experiment.model.shapes()
+
+        def start(variables):
+            state = program.start(variables, 0.0, jax.random.key(0))
+            return to_checkpoint(state, variables['params'])
+
+        tree = jax.eval_shape(start, shapes)
+        sharding = mesh_lib.replicated(self.mesh)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+        )
+
+    def go(self, checkpoints: Checkpoints, writer: MetricWriter, progress: Progress, stop) -> None:
+        """The training loop; at each step, in this order: phase, evaluation, save, stop, update."""
+        train = self.config.train
+        batches = self.feed.batches(self.order, self.step, train.steps)
+        metric, began = None, time.monotonic()
+        while True:
+            if self.step < train.steps and self.step == self.experiment.phase_at(self.step).first:
+                if self.program.phase.first != self.step:
+                    self.switch(self.experiment.phase_at(self.step))
+            last = self.step == train.steps
+            if last or self.step % train.eval_every == 0:
+                metric = self.report(writer, progress)
+            elapsed = self.seconds + time.monotonic() - began
+            if last or (self.step and self.step % train.save_every == 0):
+                self.save(checkpoints, metric, elapsed)
+            if last:
+                self.seconds = elapsed
+                return
+            if stop(self.step):
+                self.save(checkpoints, None, elapsed)
+                checkpoints.wait()
+                raise Interrupted(
+                    f'stopped at step {self.step} of {train.steps} and saved in '
+                    f'{checkpoints.directory}; the same command goes on from there.'
+                )
+            data, indices = next(batches)
+            self.state, metrics = self.compiled_step(self.state, self.frozen, data, indices)
+            self.step += 1
+            if self.step % train.log_every == 0:
+                self.check_finite(checkpoints)
+                writer.write(self.step - 1, {f'train/{k}': v for k, v in metrics.items()})
+            progress.update(1)
+
+    def report(self, writer: MetricWriter, progress: Progress) -> float:
+        """Evaluates on validation; returns the headline metric, turned so that higher is better."""
+        sums = self.validation.evaluate(self.evaluate, self.params(), self.state.batch_stats)
+        values = mean_metrics(sums)
+        writer.write(self.step, {f'validation/{name}': value for name, value in values.items()})
+        task = self.experiment.task
+        progress.note(f'{task.metric} {values[task.metric]:.3f}')
+        return values[task.metric] if task.higher_is_better else -values[task.metric]
+
+    def save(self, checkpoints: Checkpoints, metric: float | None, seconds: float) -> None:
+        self.check_finite(checkpoints)
+        meta = {
+            'config': config_lib.plain(self.config),
+            'fingerprint': config_lib.fingerprint(self.config),
+            'data': {'next_step': self.step, 'order': self.order.fingerprint()},
+            'seconds': seconds,
+        }
+        tree = to_checkpoint(self.state, self.params())
+        checkpoints.save(self.step, tree, meta, metric, force=True)
+
+    def check_finite(self, checkpoints: Checkpoints) -> None:
+        """Stops a run that went wrong.
+
+        Raises:
+          RunError: names the step, the learning rate and the last good checkpoint.
+        """
+        bad = int(self.state.bad_step)
+        if bad < 0:
+            return
+        checkpoints.wait()
+        good = checkpoints.steps()
+        where = checkpoints.directory / str(good[-1]) if good else 'there is none yet'
+        raise RunError(
+            f'loss or gradient became non-finite at step {bad}, with config.optim.lr = '
+            f'{self.config.optim.lr:g}. Last good checkpoint: {where}. Try a lower optim.lr, '
+            'optim.warmup_steps or optim.clip, in a new workdir.'
+        )
+
+    def save_model(self, directory: Path) -> None:
+        experiment = self.experiment
+        card = {
+            'title': self.config.title,
+            'fingerprint': config_lib.fingerprint(self.config),
+            'config': config_lib.plain(self.config),
+            'model': config_lib.plain(self.config.model),
+            'data': self.config.data.name,
+            'label_names': list(experiment.data.label_names),
+            'task': config_lib.plain(self.config.task),
+            'steps': self.step,
+            'examples': self.step * self.config.train.batch_size,
+            'seconds': self.seconds,
+            'source': experiment.card,
+        }
+        manifest = experiment.manifest.to_json() if experiment.manifest else None
+        save_model(directory, self.variables(), card, manifest)
+
+
+def to_checkpoint(state: TrainState, params: trees.Tree) -> dict[str, Any]:
+    """The recombined tree that a checkpoint holds; the same format for frozen and full runs."""
+    moments = jax.tree_util.tree_leaves_with_path(state.opt_state)
+    return {
+        'params': params,
+        'batch_stats': state.batch_stats,
+        'opt_state': {jax.tree_util.keystr(path): leaf for path, leaf in moments},
+        'step': state.step,
+        'lr': state.lr,
+        'key': jax.random.key_data(state.key),
+        'bad_step': state.bad_step,
+    }
+
+
+def from_checkpoint(state: TrainState, tree: Any, trainable: trees.Tree, like: Any) -> TrainState:
+    """The state that `to_checkpoint` took apart; `like` is an optimiser state of its structure."""
+    opt_state = jax.tree_util.tree_map_with_path(
+        lambda path, _: tree['opt_state'][jax.tree_util.keystr(path)], like
+    )
+    return dataclasses.replace(
+        state,
+        trainable=trainable,
+        batch_stats=tree['batch_stats'],
+        opt_state=opt_state,
+        step=tree['step'],
+        lr=tree['lr'],
+        key=jax.random.wrap_key_data(tree['key']),
+        bad_step=tree['bad_step'],
+    )
+
+
+def compiled_eval(experiment: Experiment):
+    """`evaluate(params, batch_stats, data, indices, weight) -> sums`, jitted."""
+    evaluate = step_lib.make_eval_step(experiment.model, experiment.task, experiment.prepare)
+
+    def run(params, batch_stats, data, indices, weight):
+        batch = {**step_lib.gather(data, indices), 'weight': weight}
+        return evaluate(params, batch_stats, batch)
+
+    return jax.jit(run)
+
+
+def compiled_step(program: PhaseProgram):
+    """`step(state, frozen, data, indices)`, jitted; it takes over the state's buffers."""
+
+    def run_step(state, frozen, data, indices):
+        return program.step(state, frozen, step_lib.gather(data, indices))
+
+    return jax.jit(run_step, donate_argnums=0)
+
+
+def own_buffers(state: TrainState) -> TrainState:
+    """A copy, for a step that takes its buffers over: leaves made alike may share theirs."""
+    return jax.tree.map(jnp.copy, state)
+
+
+@contextmanager
+def stop_requested() -> Iterator[Any]:
+    """Gives `stop(step) -> bool`: whether SIGTERM or Ctrl-C asked the run to end.
+
+    A second Ctrl-C ends it at once. With several processes they agree on the step.
+    """
+    asked = threading.Event()
+
+    def ask(number, frame):
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    def stop(step: int) -> bool:
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            return multihost_utils.reached_preemption_sync_point(step)
+        return asked.is_set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

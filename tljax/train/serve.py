@@ -1,0 +1,92 @@
+"""A trained model in use: evaluated on a split, or predicting on files."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from tljax import mesh as mesh_lib
+from tljax.data import load_images
+from tljax.errors import UserError
+from tljax.tasks import mean_metrics
+from tljax.train import experiment as experiment_lib
+from tljax.train import step as step_lib
+from tljax.train.experiment import Experiment
+from tljax.train.feed import EVAL_BATCH, Feed
+from tljax.train.loop import compiled_eval
+from tljax.train.model_dir import load_model
+from tljax.train.workdir import check_claim, read_json, write_json
+
+
+def evaluate(config: ConfigDict, workdir: Path, split: str) -> dict[str, float]:
+    """The task's metrics on a split.
+
+    The test split is read once a model: the first result is kept in `evaluation-test.json`.
+
+    Raises:
+      UserError: the workdir holds no trained model of this config.
+    """
+    experiment, variables = _trained(config, workdir)
+    kept = workdir / f'evaluation-{split}.json'
+    if split == 'test' and kept.exists():
+        return read_json(kept)
+    feed = Feed(experiment.data.split(split), mesh_lib.data_mesh())
+    sums = feed.evaluate(compiled_eval(experiment), variables['params'], variables['batch_stats'])
+    values = {**mean_metrics(sums), 'examples': int(sums['weight'])}
+    write_json(kept, values)
+    return values
+
+
+def predict(config: ConfigDict, workdir: Path, source: Path) -> list[dict[str, Any]]:
+    """One prediction a file: `{'file': ..., ...}` with what the task says of it.
+
+    Args:
+      config: of the trained model.
+      workdir: holds it.
+      source: an image file, or a folder whose image files are taken in the order of their names.
+
+    Raises:
+      UserError: no trained model, no such file, or a file that is no image.
+    """
+    experiment, variables = _trained(config, workdir)
+    files = _files(source)
+    step = jax.jit(
+        step_lib.make_predict_step(experiment.model, experiment.task, experiment.prepare)
+    )
+    lines = []
+    for first in range(0, len(files), EVAL_BATCH):
+        group = files[first : first + EVAL_BATCH]
+        images = load_images(group, experiment.data.example['image'])
+        rows = jax.device_get(step(variables['params'], variables['batch_stats'], {'image': images}))
+        rows = {name: np.asarray(value) for name, value in rows.items()}
+        lines += [
+            {'file': str(file), **experiment.task.describe(rows, row)}
+            for row, file in enumerate(group)
+        ]
+    return lines
+
+
+def _trained(config: ConfigDict, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
+    claim = workdir / 'config.json'
+    if not claim.exists() or not (workdir / 'model' / 'card.json').exists():
+        raise UserError(
+            f'--workdir={workdir} holds no trained model. Train one first: '
+            '`launch.py train` with the same --config and --workdir.'
+        )
+    check_claim(claim, config, 'train')
+    variables, _ = load_model(workdir / 'model')
+    return experiment_lib.build(config, None), variables
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise UserError(f'--input={source} does not exist.')
+    known = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+    files = sorted(path for path in source.iterdir() if path.suffix.lower() in known)
+    if not files:
+        raise UserError(f'--input={source} holds no image file ({", ".join(known)}).')
+    return files

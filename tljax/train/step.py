@@ -1,0 +1,175 @@
+"""The train step and the evaluation step: pure functions, to be jitted or mapped by the caller."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from tljax import trees
+from tljax.models import Model, batch_stats_of, merge
+from tljax.tasks import Task
+from tljax.train.state import TrainState
+
+Batch = Mapping[str, jax.Array]
+Prepare = Callable[[Batch], Batch]
+Step = Callable[[TrainState, trees.Tree, Batch], tuple[TrainState, dict[str, jax.Array]]]
+
+
+def frozen_modules(decisions: Mapping[str, Any], batch_stats: trees.Tree) -> set[str]:
+    """Paths of the modules that hold batch statistics and sit in a frozen subtree.
+
+    A module is frozen if none of its parameters is trained; one without parameters of its own
+    follows the nearest enclosing subtree that has some.
+
+    >>> stats = {'backbone': {'norm': {'mean': 0, 'var': 0}}}
+    >>> frozen_modules({'backbone/norm/scale': None, 'head/bias': {'lr': 1.0}}, stats)
+    {'backbone/norm'}
+    """
+    modules = {path.rpartition('/')[0] for path in trees.flatten(batch_stats)}
+    frozen = set()
+    for module in modules:
+        subtree = module
+        inside: list[Any] = []
+        while not inside:
+            prefix = subtree + '/' if subtree else ''
+            inside = [d for path, d in decisions.items() if path.startswith(prefix)]
+            subtree = subtree.rpartition('/')[0]
+        if all(decision is None for decision in inside):
+            frozen.add(module)
+    return frozen
+
+
+def make_train_step(
+    model: Model,
+    task: Task,
+    tx: optax.GradientTransformation,
+    factor: optax.Schedule,
+    decisions: Mapping[str, Any],
+    *,
+    prepare: Prepare = dict,
+    accumulate: int = 1,
+    first: int = 0,
+) -> Step:
+    """One update of the trainable half.
+
+    Only the trainable leaves are differentiated, clipped, measured and optimised, so a frozen
+    leaf costs a forward pass and nothing else.
+
+    Args:
+      model: what is trained.
+      task: gives the loss.
+      tx: gives the update's direction, from gradients of the trainable half.
+      factor: factor on `state.lr`, by the number of steps since `first`.
+      decisions: for each parameter path, None if it is frozen.
+      prepare: from a batch as stored to what the model reads; runs on the device.
+      accumulate: number of micro-batches; the gradient is their mean.
+      first: the step at which this phase begins.
+
+    Returns:
+      `step(state, frozen, batch) -> state, metrics`, metrics with `loss`, `grad_norm` (of the
+      trainable leaves), `lr` and what the task adds.
+    """
+    batch_stats = model.shapes()['batch_stats']
+    graph = model.graph(train=True, frozen=frozen_modules(decisions, batch_stats))
+
+    def loss_of(trainable, frozen, stats, batch, key):
+        module = merge(graph, trees.combine(trainable, frozen), stats)
+        loss, aux = task.loss(module, prepare(batch), key)
+        return loss, (aux, batch_stats_of(module))
+
+    grad_of = jax.value_and_grad(loss_of, has_aux=True)
+
+    def gradient(state: TrainState, frozen, batch):
+        key = jax.random.fold_in(state.key, state.step)
+        if accumulate == 1:
+            (loss, (aux, stats)), grads = grad_of(
+                state.trainable, frozen, state.batch_stats, batch, key
+            )
+            return loss, aux, stats, grads
+
+        def add(carry, part):
+            stats, index = carry
+            micro_key = jax.random.fold_in(key, index)
+            (loss, (aux, stats)), grads = grad_of(state.trainable, frozen, stats, part, micro_key)
+            return (stats, index + 1), (loss, aux, grads)
+
+        # Every device cuts its own examples into micro-batches, so none have to travel.
+        parts = jax.tree.map(
+            lambda leaf: leaf.reshape(-1, accumulate, *leaf.shape[1:]).swapaxes(0, 1), batch
+        )
+        return _mean_over_parts(add, state.batch_stats, parts, accumulate)
+
+    def step(state: TrainState, frozen: trees.Tree, batch: Batch):
+        loss, aux, stats, grads = gradient(state, frozen, batch)
+        grad_norm = optax.tree.norm(grads)
+        updates, opt_state = tx.update(grads, state.opt_state, state.trainable)
+        lr = state.lr * factor(state.step - first)
+        trainable = jax.tree.map(lambda p, u: p - (lr * u).astype(p.dtype), state.trainable, updates)
+        good = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & (state.bad_step < 0)
+        moved = (trainable, stats, opt_state)
+        stayed = (state.trainable, state.batch_stats, state.opt_state)
+        trainable, stats, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(good, new, old), moved, stayed
+        )
+        state = dataclasses.replace(
+            state,
+            trainable=trainable,
+            batch_stats=stats,
+            opt_state=opt_state,
+            step=state.step + 1,
+            bad_step=jnp.where(good | (state.bad_step >= 0), state.bad_step, state.step),
+        )
+        return state, {'loss': loss, 'grad_norm': grad_norm, 'lr': lr, **aux}
+
+    return step
+
+
+def _mean_over_parts(add, batch_stats, parts, accumulate):
+    """Runs the micro-batches one after another; on a CPU outside a loop, where XLA is faster."""
+    unroll = accumulate if jax.default_backend() == 'cpu' else 1
+    carry = (batch_stats, jnp.int32(0))
+    first = jax.tree.map(lambda leaf: leaf[0], parts)
+    shapes = jax.eval_shape(add, carry, first)[1]
+    total = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def body(carry, part):
+        carry, total = carry
+        carry, new = add(carry, part)
+        return (carry, jax.tree.map(jnp.add, total, new)), None
+
+    ((stats, _), total), _ = lax.scan(body, (carry, total), parts, unroll=unroll)
+    loss, aux, grads = jax.tree.map(lambda leaf: leaf / accumulate, total)
+    return loss, aux, stats, grads
+
+
+def gather(data: Batch, indices: jax.Array | None) -> Batch:
+    """The examples at `indices` of data held on the device; data itself if it is a batch already.
+
+    >>> gather({'label': jnp.arange(5) * 10}, jnp.array([3, 0]))['label'].tolist()
+    [30, 0]
+    """
+    return data if indices is None else jax.tree.map(lambda leaf: leaf[indices], dict(data))
+
+
+def make_eval_step(model: Model, task: Task, prepare: Prepare = dict):
+    """`evaluate(params, batch_stats, batch) -> sums` of the task's metrics; batch has `weight`."""
+    graph = model.graph(train=False)
+
+    def evaluate(params: trees.Tree, batch_stats: trees.Tree, batch: Batch):
+        return task.sums(merge(graph, params, batch_stats), prepare(batch))
+
+    return evaluate
+
+
+def make_predict_step(model: Model, task: Task, prepare: Prepare = dict):
+    """`predict(params, batch_stats, batch) -> predictions`, one row an example."""
+    graph = model.graph(train=False)
+
+    def predict(params: trees.Tree, batch_stats: trees.Tree, batch: Batch):
+        return task.predict(merge(graph, params, batch_stats), prepare(batch))
+
+    return predict

@@ -1,0 +1,79 @@
+"""The run's directory: claimed by one config, written whole or not at all."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from tljax import config as config_lib
+from tljax.errors import UserError
+
+
+def claim(workdir: Path, config: ConfigDict, command: str) -> None:
+    """Makes the workdir this config's, or checks that it is already.
+
+    Raises:
+      UserError: it holds a run of another config (the differing keys are named) or of another
+        command, or cannot be written.
+    """
+    path = workdir / 'config.json'
+    if path.exists():
+        check_claim(path, config, command)
+        return
+    content = {
+        'command': command,
+        'config': config_lib.plain(config),
+        'fingerprint': config_lib.fingerprint(config),
+    }
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(path, content)
+    except OSError as error:
+        raise UserError(
+            f'--workdir={workdir} cannot be written: {error.strerror or error}.'
+        ) from error
+
+
+def check_claim(path: Path, config: ConfigDict, command: str) -> None:
+    """Compares the config.json of a workdir with a config and a command."""
+    held = read_json(path)
+    if held.get('command') != command:
+        raise UserError(
+            f'{path.parent} holds a run of `{held.get("command")}`, not of `{command}`; '
+            'choose another --workdir.'
+        )
+    if held.get('fingerprint') == config_lib.fingerprint(config):
+        return
+    changed = config_lib.differences(held.get('config', {}), config)
+    raise UserError(
+        f'{path.parent} holds a run of another config. What differs:\n  '
+        + '\n  '.join(changed)
+        + '\nChoose another --workdir, or run with the old values.'
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file.
+
+    Raises:
+      UserError: it is no JSON object, or cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path} cannot be read: {error}') from error
+    if not isinstance(content, dict):
+        raise UserError(f'{path} holds no JSON object.')
+    return content
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON whole or not at all; with several processes, the first one writes."""
+    if jax.process_index() != 0:
+        return
+    partial = path.with_name(path.name + '.partial')
+    partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + '\n')
+    os.replace(partial, path)

@@ -25,18 +25,10 @@ from tljax import trees
 from tljax.errors import RunError, UserError
 
 TEMPORARY = '.orbax-checkpoint-tmp'  # in the name of every directory that Orbax hasn't finished
-FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+FULL = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
 UNWRITABLE = tuple(
-    os.strerror(code)
-    for code in (
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOTDIR,
-        errno.EEXIST,
-        errno.ENOENT,
-        errno.ENAMETOOLONG,
-    )
+    os.strerror(getattr(errno, name))
+    for name in 'EACCES EPERM EROFS ENOTDIR EEXIST ENOENT ENAMETOOLONG'.split()
 )
 
 
@@ -242,8 +234,8 @@ def save_error(error: BaseException, path: Path) -> Exception:
     """What to tell the user about a failed save to `path`."""
     if any(reason in str(error) for reason in FULL):
         return RunError(
-            f'There is no room on the disk: {path} was not saved ({first_line(error)}). What was saved '
-            'before is intact. Free some space, or give another --workdir, and start again.'
+            f'There is no room on the disk: {path} was not saved ({first_line(error)}). What was '
+            'saved before is intact. Free some space, or give another --workdir, and start again.'
         )
     if any(reason in str(error) for reason in UNWRITABLE):
         return UserError(

@@ -253,7 +253,12 @@ def command_line() -> str:
 
 def set_up_logging() -> None:
     """Our own notices on stderr, other libraries' only from errors on."""
+    import logging as python_logging
+
     logging.use_absl_handler()
+    logging.get_absl_handler().setFormatter(python_logging.Formatter('%(message)s'))
+    for name in ('jax', 'orbax'):
+        python_logging.getLogger(name).setLevel(python_logging.ERROR)
     logging.set_verbosity(logging.WARNING if FLAGS.quiet else logging.INFO)
     logging.set_stderrthreshold('info')
 

@@ -197,7 +197,7 @@ class _Group:
         name = self.arm.experiment.task.metric
 
         def metric(sums, run):
-            return float(sums[name][run] / sums['weight'][run])
+            return float(sums[name][run]) / float(sums['weight'][run])
 
         return [
             RunRecord(

@@ -1,0 +1,74 @@
+"""Building models by name, splitting and merging them, and the layers they share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tljax import trees
+from tljax.errors import UserError
+from tljax.models import build, merge
+from tljax.models.build import variables_of
+from tljax.models.layers import shifted_slices_conv
+
+EXAMPLE = {'image': jax.ShapeDtypeStruct((8, 8, 1), np.uint8)}
+
+
+def test_shifted_slices_equal_the_library_convolution(key):
+    one, two = jax.random.split(key)
+    x, kernel = jax.random.normal(one, (2, 6, 5, 3)), jax.random.normal(two, (3, 3, 3, 4))
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+    got = shifted_slices_conv(x, kernel, (1, 1), 'SAME')
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match='stride 1'):
+        shifted_slices_conv(x, kernel, (2, 2), 'SAME')
+
+
+@pytest.mark.parametrize('norm', ['none', 'batch'])
+def test_convnet_has_a_backbone_and_a_head(norm, key):
+    model = build({'name': 'convnet', 'norm': norm}, EXAMPLE, 10)
+    variables = model.init(key)
+    assert {path.split('/')[0] for path in trees.flatten(variables['params'])} == {
+        'backbone',
+        'head',
+    }
+    assert bool(trees.flatten(variables['batch_stats'])) == (norm == 'batch')
+    module = merge(model.graph(train=False), variables['params'], variables['batch_stats'])
+    batch = {'image': jnp.ones((3, 8, 8, 1))}
+    assert module(batch).shape == (3, 10)
+    np.testing.assert_array_equal(module.head(module.features(batch)), module(batch))
+
+
+def test_init_under_jit_and_vmap_draws_the_same_numbers(key):
+    model = build({'name': 'convnet', 'widths': (4,), 'hidden': 8}, EXAMPLE, 2)
+    keys = jax.random.split(key, 2)
+    mapped = jax.vmap(model.init)(keys)
+    for index in range(2):
+        jax.tree.map(
+            lambda one, many, i=index: np.testing.assert_allclose(one, many[i], rtol=1e-6),
+            jax.jit(model.init)(keys[index]),
+            mapped,
+        )
+
+
+@pytest.mark.parametrize(
+    ('config', 'said'),
+    [
+        ({'name': 'convet'}, "no model 'convet'. Did you mean 'convnet'"),
+        ({'name': 'convnet', 'width': 3}, "convnet has no such argument. Did you mean 'widths'"),
+        ({'name': 'convnet', 'norm': 'layer'}, "norm is 'layer'"),
+        ({'name': 'convnet', 'widths': (1, 2, 3, 4)}, '4 poolings leave nothing'),
+    ],
+)
+def test_wrong_models(config, said):
+    with pytest.raises(UserError) as caught:
+        build(config, EXAMPLE, 2)
+    assert said in str(caught.value)
+
+
+def test_a_module_that_keeps_random_state_is_refused():
+    with pytest.raises(TypeError, match='neither Param nor BatchStat'):
+        variables_of(nnx.Dropout(0.5, rngs=nnx.Rngs(0)))

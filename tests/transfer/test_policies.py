@@ -1,0 +1,67 @@
+"""Policies: phases laid over steps, and what each does to each leaf."""
+
+import pytest
+
+from tljax.errors import UserError
+from tljax.transfer import policies
+
+PATHS = ['backbone/conv/kernel', 'backbone/conv/bias', 'head/kernel', 'head/bias']
+RULES = [('.*', {})]
+
+
+def test_named_policies_cover_any_backbone_and_head():
+    for name in policies.POLICIES:
+        for phase in policies.phases(name, 10):
+            assert set(policies.decide(phase, PATHS)) == set(PATHS)
+
+
+def test_linear_probe_trains_the_head_alone():
+    (phase,) = policies.phases('linear_probe', 10)
+    trained = {path for path, value in policies.decide(phase, PATHS).items() if value is not None}
+    assert trained == {'head/kernel', 'head/bias'}
+
+
+def test_steps_are_numbers_shares_or_the_rest():
+    laid = policies.phases(
+        [{'steps': 0.25, 'rules': RULES}, {'steps': 10, 'rules': RULES}, {'rules': RULES}], 100
+    )
+    assert [(p.first, p.end) for p in laid] == [(0, 25), (25, 35), (35, 100)]
+
+
+@pytest.mark.parametrize(
+    ('policy', 'said'),
+    [
+        ('fulll', "no policy 'fulll'. Did you mean 'full'"),
+        ([], 'empty list'),
+        ([{'steps': 5, 'rules': RULES}], 'last 5 steps, but config.train.steps is 10'),
+        ([{'steps': 5}], 'must be dict(steps=..., rules=[...])'),
+        ([{'rules': RULES, 'lr': 1}], "unknown key 'lr'"),
+        ([{'rules': RULES}, {'rules': RULES}], 'only the last phase may leave out steps'),
+        ([{'steps': 10, 'rules': RULES}, {'rules': RULES}], 'every phase needs one at least'),
+        ([{'steps': 2.5, 'rules': RULES}, {'rules': RULES}], '2.5 steps'),
+    ],
+)
+def test_wrong_policies(policy, said):
+    with pytest.raises(UserError) as caught:
+        policies.phases(policy, 10)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('rules', 'said'),
+    [
+        ([('head/.*', {})], "no rule matches the leaf 'backbone/conv/kernel'"),
+        ([('.*', {}), ('head/.*', None)], 'is never reached'),
+        ([('haed/.*', {}), ('.*', None)], "the rule 'haed/.*' matches no leaf"),
+        ([('conv', {}), ('.*', None)], "did you mean '.*conv.*'"),
+        ([('.*', 0.1)], 'a rule gives None (frozen) or dict'),
+        ([('.*', {'rate': 0.1})], 'a rule gives None (frozen) or dict'),
+        ([('.*', None)], 'every leaf is frozen'),
+        ([('*', {})], 'is no regular expression'),
+    ],
+)
+def test_wrong_rules(rules, said):
+    with pytest.raises(UserError) as caught:
+        policies.decide(policies.Phase(0, 1, rules), PATHS)
+    assert said in str(caught.value)
+    assert 'config.transfer.policy' in str(caught.value)

@@ -1,8 +1,10 @@
 """Checkpoints of a run: saved in the background, complete or absent, restored bit for bit."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,8 +14,8 @@ from absl import logging
 
 from tljax.errors import RunError, UserError
 from tljax.train import storage
-from tljax.train.placing import agreed, check_leaves, partial, place
-from tljax.train.storage import DamagedError
+from tljax.train.placing import agreed, check_leaves, parts, place
+from tljax.train.storage import DamagedError, Leaf
 
 
 class Checkpoints:
@@ -52,7 +54,8 @@ class Checkpoints:
         self.every = every
         self._damaged: set[int] = set()
         self._metrics: dict[int, float | None] | None = None
-        self._pending: tuple[int, Any] | None = None
+        self._pending: tuple[int, Future] | None = None
+        self._thread = ThreadPoolExecutor(1, 'checkpoint')
 
     def __enter__(self) -> 'Checkpoints':
         return self
@@ -128,13 +131,16 @@ class Checkpoints:
             raise storage.save_error(error, path) from error
         if not agreed(not path.exists()):
             return False
-        arrays, record = storage.snapshot(state, {'meta': dict(meta), 'metric': metric})
+        extra = json.loads(storage.canonical_json({'meta': meta, 'metric': metric}))
+        arrays, leaves = storage.snapshot(state)
+        unfinished = path.with_name(path.name + storage.UNFINISHED)
         try:
-            self._pending = step, storage.start_save(path, arrays, record)
+            response = storage.start_save(unfinished, arrays)
         except Exception as error:  # whatever Orbax raises
             self._after_failure()
             raise storage.save_error(error, path) from error
         known[step] = metric
+        self._pending = step, self._thread.submit(finish, response, path, leaves, extra)
         return True
 
     def wait(self) -> None:
@@ -145,9 +151,9 @@ class Checkpoints:
         """
         if self._pending is None:
             return
-        step, response = self._pending
+        step, saving = self._pending
         try:
-            response.result()
+            saving.result()
         except Exception as error:  # whatever Orbax raises
             self._pending = None
             self._after_failure()
@@ -171,7 +177,7 @@ class Checkpoints:
 
         Raises:
           UserError: a checkpoint holds other leaves, shapes or dtypes than the run needs.
-          RunError: all checkpoints are damaged.
+          RunError: there are checkpoints, and all (with best, all that have a metric) are damaged.
         """
         self.wait()
         steps = self._by_metric() if best else self.steps()[::-1]
@@ -181,13 +187,13 @@ class Checkpoints:
                 record = storage.read_record(path)
                 wanted = abstract(step) if callable(abstract) else abstract
                 check_leaves(path, record, wanted)
-                state = place(storage.read_arrays(path, record, partial(wanted)), record, wanted)
+                state = place(storage.read_arrays(path, record, parts(wanted)), record, wanted)
             except DamagedError as error:
                 why = str(error)
             if agreed(why is None):
                 return step, state, record.extra['meta']
             self._report(step, why or 'another process could not read it')
-        if steps:
+        if steps or self._damaged:
             raise RunError(self._all_damaged())
         return None
 
@@ -212,15 +218,15 @@ class Checkpoints:
         if step not in self._damaged:
             self._damaged.add(step)
             logging.warning(
-                'The checkpoint %s is damaged: %s. The one before it is used.',
+                'The checkpoint %s is damaged: %s. Going on to the one before it.',
                 self.directory / str(step),
                 why,
             )
 
     def _all_damaged(self) -> str:
         return (
-            f'All checkpoints in {self.directory} are damaged ({self.steps()}). Delete that '
-            'directory to start the run from its beginning.'
+            f'No checkpoint in {self.directory} can be read: {sorted(self._damaged)} are damaged. '
+            'Delete that directory to start the run from its beginning.'
         )
 
     def _prepare(self) -> dict[int, float | None]:
@@ -278,3 +284,12 @@ class Checkpoints:
         """Frees the space that a failed save took."""
         if jax.process_index() == 0 and self.directory.is_dir():
             storage.remove_leftovers(self.directory.iterdir())
+
+
+def finish(response: Any, path: Path, leaves: Mapping[str, Leaf], extra: dict[str, Any]) -> None:
+    """Waits until Orbax has written everything, seals it and gives it its name."""
+    response.result()
+    if jax.process_index() == 0:
+        unfinished = path.with_name(path.name + storage.UNFINISHED)
+        storage.seal(unfinished, leaves, extra)
+        unfinished.rename(path)

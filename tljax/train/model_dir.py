@@ -49,7 +49,7 @@ def save_model(
     final = Path(directory).absolute()
     new, previous = _beside(final, 'new'), _beside(final, 'previous')
     flat_paths(storage.named_leaves(variables))
-    arrays, record = storage.snapshot(variables, {'collections': list(variables)})
+    arrays, leaves = storage.snapshot(variables)
     texts = {'card.json': _pretty(card)}
     if manifest is not None:
         texts['manifest.json'] = _pretty(manifest)
@@ -59,8 +59,9 @@ def save_model(
             new.mkdir(parents=True)
             for name, text in texts.items():
                 (new / name).write_text(text, encoding='utf-8')
-        storage.start_save(new / VARIABLES, arrays, record).result()
+        storage.start_save(new / VARIABLES, arrays).result()
         if jax.process_index() == 0:
+            storage.seal(new / VARIABLES, leaves, {'collections': list(variables)})
             # Killed between the two renames, it is `previous` that is loaded.
             if final.exists():
                 shutil.rmtree(previous, ignore_errors=True)

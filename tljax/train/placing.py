@@ -54,12 +54,13 @@ def check_leaves(path: Path, record: Record, wanted: Any) -> None:
         )
 
 
-def partial(wanted: Any) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes with shardings for leaves of which this process holds only a part."""
+def parts(wanted: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes with shardings of the leaves of which this process is to hold only a part."""
     return {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
         for name, leaf in storage.named_leaves(wanted).items()
-        if getattr(leaf, 'sharding', None) is not None
+        if (sharding := getattr(leaf, 'sharding', None)) is not None
+        and not (sharding.is_fully_addressable or sharding.is_fully_replicated)
     }
 
 

@@ -1,9 +1,10 @@
-"""Trees of arrays on disk: Orbax, with a record that says what must come back, bit for bit.
+"""Trees of arrays on disk: Orbax, and beside its files a record of what must come back.
 
-Orbax (0.12) writes a checkpoint into a temporary directory and renames it when it is complete. It
-doesn't notice a flipped bit in array data, nor lost metadata, and two leaves named `a.b` and `a/b`
-overwrite each other; so each checkpoint carries a record: leaf names, shapes, dtypes and CRC-32
-sums, and the caller's JSON, all under a sum of its own.
+Orbax (0.12) doesn't notice a flipped bit in array data nor lost metadata; it returns a leaf that
+is missing as the caller's own ShapeDtypeStruct, and two leaves named `a.b` and `a/b` overwrite
+each other. So each directory is sealed with `tljax.json`: the leaves' names, shapes and dtypes,
+the size and CRC-32 of every file, and the caller's JSON, under a sum of its own. It is looked at
+before Orbax sees the files. Reading runs no code from the directory: JSON and arrays, no pickle.
 """
 
 import dataclasses
@@ -24,11 +25,16 @@ from absl import logging
 from tljax import trees
 from tljax.errors import RunError, UserError
 
-TEMPORARY = '.orbax-checkpoint-tmp'  # in the name of every directory that Orbax hasn't finished
+RECORD = 'tljax.json'
+FORMAT = 1
+UNFINISHED = '.writing'  # Orbax has finished it, we have not sealed it
+DELETED = '.deleted'
+ORBAX_UNFINISHED = '.orbax-checkpoint-tmp'
+
 FULL = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
 UNWRITABLE = tuple(
     os.strerror(getattr(errno, name))
-    for name in 'EACCES EPERM EROFS ENOTDIR EEXIST ENOENT ENAMETOOLONG'.split()
+    for name in ('EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'ENOENT', 'ENAMETOOLONG')
 )
 
 
@@ -38,26 +44,37 @@ class DamagedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """What a checkpoint records of one leaf.
+    """What the record says of one leaf.
 
     Attributes:
       shape: of the array; for a typed PRNG key that of the keys.
       dtype: its name, such as 'float32' or 'key<fry>'.
-      crc32: of the bytes in C order, None where no process holds the whole array.
       impl: of a typed PRNG key, such as 'threefry2x32', else None.
     """
 
     shape: tuple[int, ...]
     dtype: str
-    crc32: int | None = None
     impl: str | None = None
+
+    def stored(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of what is on disk: a typed PRNG key is stored as its data.
+
+        >>> Leaf((10,), 'key<fry>', 'threefry2x32').stored()
+        ShapeDtypeStruct(shape=(10, 2), dtype=uint32)
+        """
+        if self.impl is None:
+            return jax.ShapeDtypeStruct(self.shape, jax.numpy.dtype(self.dtype))
+        impl = self.impl
+        key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=impl)))
+        return jax.ShapeDtypeStruct(self.shape + key.shape, key.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What a checkpoint says of itself: its leaves by name, and the caller's JSON."""
+    """Leaves by name, (size in bytes, CRC-32) by file, and the caller's JSON."""
 
     leaves: dict[str, Leaf]
+    files: dict[str, tuple[int, int]]
     extra: dict[str, Any]
 
 
@@ -82,118 +99,133 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return named
 
 
-def snapshot(tree: Any, extra: Mapping[str, Any]) -> tuple[dict[str, Any], Record]:
-    """Copies a tree to host memory, so that the caller may donate it, and records it.
+def snapshot(tree: Any) -> tuple[dict[str, Any], dict[str, Leaf]]:
+    """Copies a tree to host memory, so that the caller may donate it, and describes its leaves.
 
-    An array of which this process holds only a part stays as it is, without a sum.
+    An array of which this process holds only a part stays as it is.
     """
     jax.tree.map(lambda leaf: getattr(leaf, 'copy_to_host_async', lambda: None)(), tree)
     arrays, leaves = {}, {}
     for name, leaf in named_leaves(tree).items():
-        impl = None
-        dtype, shape = str(leaf.dtype), tuple(leaf.shape)
-        if is_key(leaf):
+        shape, dtype, impl = tuple(leaf.shape), str(leaf.dtype), None
+        whole = getattr(leaf, 'is_fully_addressable', True) or leaf.is_fully_replicated
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             impl, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
-        crc32 = None
-        if impl is not None and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
-            raise ValueError(f'The PRNG keys {name!r} are spread over processes: replicate them.')
-        if getattr(leaf, 'is_fully_addressable', True) or leaf.is_fully_replicated:
-            leaf = np.array(leaf, order='C')
-            crc32 = checksum(leaf)
-        arrays[name] = leaf
-        leaves[name] = Leaf(shape, dtype, crc32, impl)
-    return arrays, Record(leaves, json.loads(canonical_json(extra)))
+            if not whole:
+                raise ValueError(f'The PRNG keys {name!r} are spread over processes.')
+        arrays[name] = np.array(leaf) if whole else leaf
+        leaves[name] = Leaf(shape, dtype, impl)
+    return arrays, leaves
 
 
-def start_save(path: Path, arrays: Mapping[str, Any], record: Record) -> Any:
+def start_save(path: Path, arrays: Mapping[str, Any]) -> Any:
     """Starts writing what `snapshot` returned; `.result()` of what it returns waits for the end."""
     ocp = orbax()
-    body = {
-        'leaves': {name: dataclasses.asdict(leaf) for name, leaf in record.leaves.items()},
-        'extra': record.extra,
-    }
-    metadata = {'tljax': body, 'crc32': zlib.crc32(canonical_json(body))}
     # Orbax refuses empty arrays: the record alone says all about them.
     stored = trees.unflatten({name: array for name, array in arrays.items() if array.size})
     with context(ocp):
-        return ocp.save_async(str(path.absolute()), stored, custom_metadata=metadata)
+        return ocp.save_async(str(path.absolute()), stored)
+
+
+def seal(path: Path, leaves: Mapping[str, Leaf], extra: Mapping[str, Any]) -> None:
+    """Writes the record of a directory that Orbax has finished."""
+    body = {
+        'format': FORMAT,
+        'leaves': {name: dataclasses.asdict(leaf) for name, leaf in leaves.items()},
+        'files': {name: file_sum(file) for name, file in files_of(path).items()},
+        'extra': extra,
+    }
+    content = {'crc32': zlib.crc32(canonical_json(body)), 'body': body}
+    (path / RECORD).write_text(json.dumps(content, allow_nan=False), encoding='utf-8')
 
 
 def read_record(path: Path) -> Record:
-    """The record of a checkpoint.
+    """The record of a directory.
 
     Raises:
-      DamagedError: it is missing, unreadable, or doesn't agree with its sum or with Orbax's.
+      DamagedError: it is missing, unreadable, or not the one that was written.
     """
-    ocp = orbax()
     try:
-        with context(ocp):
-            metadata = ocp.metadata(str(path.absolute()))
-        saved = metadata.custom_metadata or {}
-        body = saved['tljax']
-        if saved['crc32'] != zlib.crc32(canonical_json(body)):
-            raise DamagedError('its record is not the one that was written')
-        leaves = {
-            name: Leaf(**{**leaf, 'shape': tuple(leaf['shape'])})
-            for name, leaf in body['leaves'].items()
-        }
-    except DamagedError:
-        raise
-    except KeyError as error:
-        raise DamagedError(f'its record is missing ({error} not found)') from error
-    except Exception as error:  # Orbax raises whatever its parsers raise
-        raise DamagedError(f'its metadata is unreadable: {first_line(error)}') from error
-    on_disk = set(trees.flatten(metadata.metadata))
-    expected = {name for name, leaf in leaves.items() if 0 not in leaf.shape}
-    if on_disk != expected:
-        raise DamagedError(f'leaves are missing or foreign: {sorted(on_disk ^ expected)[:5]}')
-    return Record(leaves, body['extra'])
+        content = json.loads((path / RECORD).read_text(encoding='utf-8'))
+        body = content['body']
+        if content['crc32'] != zlib.crc32(canonical_json(body)):
+            raise DamagedError(f'{RECORD} is not the one that was written')
+        if body['format'] > FORMAT:
+            raise DamagedError(f'a newer tljax wrote it (format {body["format"]})')
+        return Record(
+            {
+                name: Leaf(tuple(leaf['shape']), leaf['dtype'], leaf['impl'])
+                for name, leaf in body['leaves'].items()
+            },
+            {name: (size, crc32) for name, (size, crc32) in body['files'].items()},
+            dict(body['extra']),
+        )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DamagedError(f'{RECORD} is missing') from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedError(f'{RECORD} is unreadable: {first_line(error)}') from error
 
 
 def read_arrays(
-    path: Path, record: Record, partial: Mapping[str, Any] | None = None
+    path: Path, record: Record, parts: Mapping[str, jax.ShapeDtypeStruct] | None = None
 ) -> dict[str, Any]:
-    """Reads every leaf into host memory and compares it with its sum.
+    """Compares the files with their sums, then reads every leaf into host memory.
 
     Args:
-      path: a checkpoint.
+      path: the directory.
       record: what `read_record` returned for it.
-      partial: shapes with shardings, for the leaves that no process holds as a whole.
+      parts: shapes with shardings for leaves of which this process is to hold only a part.
 
     Returns:
       Arrays by name; a typed PRNG key as its data.
 
     Raises:
-      DamagedError: a leaf is unreadable or its bytes are not those that were saved.
+      DamagedError: a file or a leaf is not what the record says.
     """
-    ocp = orbax()
-    wanted = {}
-    for name, leaf in record.leaves.items():
-        if leaf.crc32 is None and partial is not None:
-            wanted[name] = partial[name]
-        elif 0 not in leaf.shape:
-            shape = leaf.shape if leaf.impl is None else key_data_shape(leaf.shape, leaf.impl)
-            dtype = np.uint32 if leaf.impl else jax.numpy.dtype(leaf.dtype)
-            # A broadcast scalar: the shape and dtype of an array without its memory.
-            wanted[name] = np.broadcast_to(np.zeros((), dtype), shape)
+    found = files_of(path)
+    for name, expected in record.files.items():
+        if name not in found:
+            raise DamagedError(f'the file {name} is missing')
+        if found[name].stat().st_size != expected[0] or file_sum(found[name]) != expected:
+            raise DamagedError(f'the bytes of the file {name} are not those that were written')
     try:
+        stored = {name: leaf.stored() for name, leaf in record.leaves.items()}
+        # A broadcast scalar stands for an array of a shape and dtype without its memory.
+        wanted = {
+            name: np.broadcast_to(np.zeros((), shape.dtype), shape.shape)
+            for name, shape in stored.items()
+            if shape.size
+        }
+        ocp = orbax()
         with context(ocp):
-            loaded = trees.flatten(ocp.load(str(path.absolute()), trees.unflatten(wanted)))
-    except Exception as error:  # Orbax and TensorStore raise ValueError, KeyError and Exception
+            tree = ocp.load(str(path.absolute()), trees.unflatten({**wanted, **(parts or {})}))
+        loaded = trees.flatten(tree)
+    except Exception as error:  # Orbax raises whatever its parsers and TensorStore raise
         raise DamagedError(f'its arrays are unreadable: {first_line(error)}') from error
-    for name, leaf in record.leaves.items():
-        if 0 in leaf.shape:
-            loaded[name] = np.zeros(leaf.shape, jax.numpy.dtype(leaf.dtype))
-        elif leaf.crc32 is not None and (
-            not isinstance(loaded[name], np.ndarray) or checksum(loaded[name]) != leaf.crc32
-        ):
-            raise DamagedError(f'the bytes of {name!r} are not those that were saved')
+    for name, shape in stored.items():
+        array = loaded.setdefault(name, np.zeros(shape.shape, shape.dtype))
+        as_recorded = (array.shape, array.dtype) == (shape.shape, shape.dtype)
+        if not as_recorded or not isinstance(array, np.ndarray | jax.Array):
+            raise DamagedError(f'the leaf {name!r} is missing or not of the shape in {RECORD}')
     return loaded
 
 
-def checksum(array: np.ndarray) -> int:
-    """CRC-32 of an array's bytes in C order."""
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+def files_of(path: Path) -> dict[str, Path]:
+    """The files of a directory by name, without its record."""
+    return {
+        file.relative_to(path).as_posix(): file
+        for file in sorted(path.rglob('*'))
+        if file.is_file() and file != path / RECORD
+    }
+
+
+def file_sum(file: Path) -> tuple[int, int]:
+    """Size in bytes and CRC-32 of a file."""
+    size, crc32 = 0, 0
+    with file.open('rb') as stream:
+        while block := stream.read(1 << 22):
+            size, crc32 = size + len(block), zlib.crc32(block, crc32)
+    return size, crc32
 
 
 def canonical_json(value: Any) -> bytes:
@@ -201,23 +233,9 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, allow_nan=False).encode()
 
 
-def is_key(leaf: Any) -> bool:
-    """Whether an array, or a shape, is of typed PRNG keys."""
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def key_data_shape(shape: tuple[int, ...], impl: str) -> tuple[int, ...]:
-    """The shape of the data of typed PRNG keys.
-
-    >>> key_data_shape((10,), 'threefry2x32')
-    (10, 2)
-    """
-    return shape + jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=impl))).shape
-
-
 def remove(path: Path) -> None:
     """Deletes a directory in a way that never leaves a half of it under its own name."""
-    doomed = path.with_name(path.name + '.deleted')
+    doomed = path.with_name(path.name + DELETED)
     shutil.rmtree(doomed, ignore_errors=True)
     path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
@@ -226,7 +244,7 @@ def remove(path: Path) -> None:
 def remove_leftovers(paths: Iterable[Path]) -> None:
     """Deletes what a killed save or a killed `remove` left, among the given paths."""
     for path in paths:
-        if TEMPORARY in path.name or path.name.endswith('.deleted'):
+        if ORBAX_UNFINISHED in path.name or path.name.endswith((UNFINISHED, DELETED)):
             shutil.rmtree(path, ignore_errors=True)
 
 

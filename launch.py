@@ -1,6 +1,6 @@
 """tljax: transfer learning, and the measure of whether it helped.
 
-    python launch.py COMMAND --config=FILE[:ARG] [--config.key=value ...] --workdir=DIR
+python launch.py COMMAND --config=FILE[:ARG] [--config.key=value ...] --workdir=DIR
 """
 
 import sys

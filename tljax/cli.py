@@ -191,13 +191,24 @@ def help_of(name: str) -> str:
     own = {'split': 'evaluate', 'input': 'predict', 'output': 'predict'}
     shown = [
         flag
-        for flag in ('config', 'workdir', 'quiet', 'cache', 'split', 'input', 'output', 'distributed')
+        for flag in (
+            'config',
+            'workdir',
+            'quiet',
+            'cache',
+            'split',
+            'input',
+            'output',
+            'distributed',
+        )
         if own.get(flag, name) == name
     ]
     lines = [introspection.getdoc(COMMANDS[name]) or '', '', f'Usage: {USAGE}', '', 'Flags:']
     lines += [f'  --{f:13}{FLAGS[f].help} (default: {FLAGS[f].default})' for f in shown]
     lines += ['', 'Config keys and defaults (--config.KEY=VALUE):']
-    lines += [f'  {key:24}{value!r}' for key, value in config_lib.flat(config_lib.default()).items()]
+    lines += [
+        f'  {key:24}{value!r}' for key, value in config_lib.flat(config_lib.default()).items()
+    ]
     return '\n'.join(lines)
 
 

@@ -165,9 +165,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [
         f'{key}: {before.get(key)!r} -> {after.get(key)!r}'
         for key in sorted(before.keys() | after.keys())
-        if key not in NOT_IN_FINGERPRINT
-        and key != 'title'
-        and before.get(key) != after.get(key)
+        if key not in NOT_IN_FINGERPRINT and key != 'title' and before.get(key) != after.get(key)
     ]
 
 
@@ -192,8 +190,7 @@ def resolve(config: Mapping[str, Any], where: str = 'config') -> ConfigDict:
                 if key not in full[section]:
                     known = [f'{section}.{k}' for k in full[section]]
                     raise UserError(
-                        f'{where}: unknown key {section}.{key}.'
-                        f'{nearest(f"{section}.{key}", known)}'
+                        f'{where}: unknown key {section}.{key}.{nearest(f"{section}.{key}", known)}'
                     )
                 set_value(full[section], key, item, f'{section}.{key}', where)
     check_values(full, where)

@@ -46,9 +46,7 @@ def put_batch(mesh: Mesh, local: Any) -> Any:
       local: tree of numpy arrays, the first axis of size batch / number of processes.
     """
     sharding = split_batch(mesh)
-    return jax.tree.map(
-        lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), local
-    )
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), local)
 
 
 def put_replicated(mesh: Mesh, tree: Any) -> Any:

@@ -36,9 +36,7 @@ def test_label_smoothing(key):
 def test_sums_leave_padding_out_and_add_up():
     batch = {'logits': LOGITS, 'label': np.array([0, 1, 0]), 'weight': np.array([1.0, 1.0, 0.0])}
     assert mean_metrics(TASK.sums(model, batch))['accuracy'] == 1.0
-    parts = [
-        TASK.sums(model, {k: v[rows] for k, v in batch.items()}) for rows in ([0], [1, 2])
-    ]
+    parts = [TASK.sums(model, {k: v[rows] for k, v in batch.items()}) for rows in ([0], [1, 2])]
     whole = TASK.sums(model, batch)
     together = jax.tree.map(jnp.add, *parts)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, together)

@@ -59,9 +59,7 @@ def setup(rules, model=None, accumulate=1, section=None, lr=0.01):
     model = model or Model(Deep)
     section = section or optim()
     variables = model.init(jax.random.key(0))
-    decisions = policies.decide(
-        policies.Phase(0, 10, rules), trees.flatten(variables['params'])
-    )
+    decisions = policies.decide(policies.Phase(0, 10, rules), trees.flatten(variables['params']))
     tx = optimizer.direction(section, decisions)
     step = step_lib.make_train_step(
         model, TASK, tx, optimizer.schedule(section, 10), decisions, accumulate=accumulate
@@ -104,8 +102,10 @@ def test_frozen_leaves_are_equal_bit_for_bit_and_the_rest_moves():
     step = jax.jit(step)
     for seed in range(3):
         state, metrics = step(state, frozen, batch_of(seed))
-    assert all(np.any(np.array(a) != b) for a, b in zip(
-        jax.tree.leaves(state.trainable), jax.tree.leaves(before[0]), strict=True))
+    assert all(
+        np.any(np.array(a) != b)
+        for a, b in zip(jax.tree.leaves(state.trainable), jax.tree.leaves(before[0]), strict=True)
+    )
     jax.tree.map(np.testing.assert_array_equal, frozen, before[1])
     assert int(state.step) == 3
     assert float(metrics['lr']) == pytest.approx(0.01)
@@ -117,8 +117,11 @@ def test_grad_norm_is_that_of_the_trainable_leaves():
 
     def loss(params):
         graph = Model(Deep).graph(train=True)
-        module = nnx.merge(graph, {**params, 'backbone': {
-            int(k): v for k, v in params['backbone'].items()}}, copy=True)
+        module = nnx.merge(
+            graph,
+            {**params, 'backbone': {int(k): v for k, v in params['backbone'].items()}},
+            copy=True,
+        )
         return TASK.loss(module, batch_of(), jax.random.key(0))[0]
 
     grads = jax.grad(loss)(trees.combine(state.trainable, frozen))
@@ -130,7 +133,9 @@ def test_grad_norm_is_that_of_the_trainable_leaves():
 def test_accumulated_gradient_is_that_of_the_whole_batch():
     ends = []
     for accumulate in (1, 4):
-        step, state, frozen, _ = setup([('.*', {})], accumulate=accumulate, section=optim(name='sgd'))
+        step, state, frozen, _ = setup(
+            [('.*', {})], accumulate=accumulate, section=optim(name='sgd')
+        )
         state, metrics = jax.jit(step)(state, frozen, batch_of())
         ends.append((state.trainable, metrics['loss'], metrics['grad_norm']))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *ends)
@@ -165,7 +170,10 @@ def test_split_step_and_whole_tree_transformation_end_in_the_same_parameters():
     ours = trees.combine(state.trainable, frozen)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), ours, params)
     start = setup(rules)[1].trainable
-    assert np.abs(np.array(ours['backbone']['2']['kernel'] - start['backbone']['2']['kernel'])).max() > 1e-4
+    assert (
+        np.abs(np.array(ours['backbone']['2']['kernel'] - start['backbone']['2']['kernel'])).max()
+        > 1e-4
+    )
 
 
 @pytest.mark.parametrize('frozen_norm', [True, False])

@@ -123,7 +123,9 @@ def build(config: Mapping[str, Any], example: Mapping[str, jax.ShapeDtypeStruct]
     known = [p for p in inspect.signature(factory.__init__).parameters if p not in GIVEN]
     for key in arguments:
         if key not in known:
-            raise UserError(f'config.model.{key}: {name} has no such argument.{nearest(key, known)}')
+            raise UserError(
+                f'config.model.{key}: {name} has no such argument.{nearest(key, known)}'
+            )
 
     def make(rngs: nnx.Rngs) -> nnx.Module:
         return factory(example=example, outputs=outputs, rngs=rngs, **arguments)

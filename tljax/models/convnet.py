@@ -1,5 +1,6 @@
 """A small convolutional network for small pictures."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ class Backbone(nnx.Module):
             raise ValueError(f'{len(widths)} poolings leave nothing of a {height}x{width} picture')
         sizes = [channels, *widths]
         self.convs = nnx.List(
-            [conv3x3(i, o, rngs=rngs) for i, o in zip(sizes, sizes[1:], strict=False)]
+            [conv3x3(i, o, rngs=rngs) for i, o in itertools.pairwise(sizes)]
         )
         self.norms = nnx.List(
             [nnx.BatchNorm(o, momentum=0.9, rngs=rngs) for o in widths] if norm == 'batch' else []

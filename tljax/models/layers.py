@@ -25,15 +25,13 @@ def shifted_slices_conv(
     >>> shifted_slices_conv(x, kernel, (1, 1), 'SAME')[0, 1, 1, 0].item()
     18.0
     """
-    height, width, inputs, outputs = kernel_hxwxIxO.shape
+    height, width, _, outputs = kernel_hxwxIxO.shape
     if tuple(window_strides) != (1, 1) or padding != 'SAME' or not (height % 2 and width % 2):
         raise ValueError('shifted_slices_conv takes stride 1, SAME padding and odd kernels')
     _, rows, columns, _ = x_BxHxWxI.shape
     margin = ((0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0))
     padded = jnp.pad(x_BxHxWxI, margin)
-    slices = [
-        padded[:, i : i + rows, j : j + columns] for i in range(height) for j in range(width)
-    ]
+    slices = [padded[:, i : i + rows, j : j + columns] for i in range(height) for j in range(width)]
     return jnp.concatenate(slices, -1) @ kernel_hxwxIxO.reshape(-1, outputs)
 
 

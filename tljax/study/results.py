@@ -44,7 +44,9 @@ def results(study: 'Study', command: str) -> dict[str, Any]:
     config, task = experiment.config, experiment.task
     steps = study.records['scratch'][0].steps
     x = np.array(steps, float) * config.train.batch_size
-    curves = {name: rescaled(task, [r.validation for r in rs]) for name, rs in study.records.items()}
+    curves = {
+        name: rescaled(task, [r.validation for r in rs]) for name, rs in study.records.items()
+    }
     finals = {name: [r.test for r in rs] for name, rs in study.records.items()}
     probes = [study.probes[name] for name in ('transfer', 'scratch')]
     probe = None if None in probes else rescaled(task, np.array(probes).T)

@@ -19,7 +19,6 @@ from tljax import trees
 from tljax.data import Order
 from tljax.tasks import mean_metrics
 from tljax.train import experiment as experiment_lib
-from tljax.train import step as step_lib
 from tljax.train.experiment import Experiment
 from tljax.train.feed import Feed
 from tljax.train.loop import compiled_eval, compiled_step, own_buffers

@@ -86,9 +86,7 @@ def step_cost(experiment: Experiment, program: PhaseProgram) -> dict[str, float]
     """What the compiled step costs: `flops` by XLA's count, and the optimiser's bytes."""
     variables = experiment.model.shapes()
     trainable, frozen = program.split(variables['params'])
-    state = jax.eval_shape(
-        lambda v: program.start(v, 0.0, jax.random.key(0)), variables
-    )
+    state = jax.eval_shape(lambda v: program.start(v, 0.0, jax.random.key(0)), variables)
     size = experiment.config.train.batch_size
     batch = {
         name: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype)

@@ -157,9 +157,9 @@ class Run:
         batches = self.feed.batches(self.order, self.step, train.steps)
         metric, began = None, time.monotonic()
         while True:
-            if self.step < train.steps and self.step == self.experiment.phase_at(self.step).first:
-                if self.program.phase.first != self.step:
-                    self.switch(self.experiment.phase_at(self.step))
+            phase = self.experiment.phase_at(self.step)
+            if phase != self.program.phase:
+                self.switch(phase)
             last = self.step == train.steps
             if last or self.step % train.eval_every == 0:
                 metric = self.report(writer, progress)

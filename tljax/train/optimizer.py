@@ -97,8 +97,7 @@ def whole_tree(optim: Any, decisions: Decisions, steps: int) -> optax.GradientTr
     # optax.partition shows the inner transformation the other leaves as MaskedNode, which has no
     # leaves: the norm that clipping sees is that of the trainable half here too.
     trained = optax.chain(
-        direction(optim, decisions), optax.scale_by_learning_rate(
-            lambda step: optim.lr * schedule(optim, steps)(step)
-        )
+        direction(optim, decisions),
+        optax.scale_by_learning_rate(lambda step: optim.lr * schedule(optim, steps)(step)),
     )
     return optax.partition({'trained': trained, 'frozen': optax.set_to_zero()}, labels)

@@ -59,7 +59,9 @@ def predict(config: ConfigDict, workdir: Path, source: Path) -> list[dict[str, A
     for first in range(0, len(files), EVAL_BATCH):
         group = files[first : first + EVAL_BATCH]
         images = load_images(group, experiment.data.example['image'])
-        rows = jax.device_get(step(variables['params'], variables['batch_stats'], {'image': images}))
+        rows = jax.device_get(
+            step(variables['params'], variables['batch_stats'], {'image': images})
+        )
         rows = {name: np.asarray(value) for name, value in rows.items()}
         lines += [
             {'file': str(file), **experiment.task.describe(rows, row)}

@@ -108,7 +108,9 @@ def make_train_step(
         grad_norm = optax.tree.norm(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.trainable)
         lr = state.lr * factor(state.step - first)
-        trainable = jax.tree.map(lambda p, u: p - (lr * u).astype(p.dtype), state.trainable, updates)
+        trainable = jax.tree.map(
+            lambda p, u: p - (lr * u).astype(p.dtype), state.trainable, updates
+        )
         good = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & (state.bad_step < 0)
         moved = (trainable, stats, opt_state)
         stayed = (state.trainable, state.batch_stats, state.opt_state)

@@ -108,10 +108,12 @@ def decide(phase: Phase, paths: Iterable[str]) -> dict[str, dict[str, float] | N
             if not isinstance(value, Mapping) or set(value) - {'lr', 'wd'}:
                 raise UserError(
                     f'{KEY}: the rule for {path!r} gives {value!r}; a rule gives None (frozen) or '
-                    "dict(lr=..., wd=...), multipliers of optim.lr and optim.weight_decay."
+                    'dict(lr=..., wd=...), multipliers of optim.lr and optim.weight_decay.'
                 )
             value = {'lr': 1.0, **value}
         decisions[path] = value
     if all(value is None for value in decisions.values()):
-        raise UserError(f'{KEY}: every leaf is frozen in the phase that begins at step {phase.first}.')
+        raise UserError(
+            f'{KEY}: every leaf is frozen in the phase that begins at step {phase.first}.'
+        )
     return decisions

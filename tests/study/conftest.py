@@ -1,9 +1,12 @@
-"""Results to write reports about. Every number in here is made up, for tests only."""
+"""Results to write reports about, and reading them. Every number in here is made up."""
 
+import html.parser
 import math
 
 import numpy as np
 import pytest
+
+from tljax.study import report
 
 X = [0, 32, 96, 224, 512, 1056, 2144, 3200, 4256, 5312, 6400]
 # Mean and spread of the final accuracies; the differences decide the verdict.
@@ -169,3 +172,57 @@ def entry(path, action, source_path, shape):
 def made_up_fixture():
     """The function that makes results up: `made_up(verdict='helpful', seeds=10)`."""
     return made_up
+
+
+VOID = {'meta', 'img', 'br'}  # elements without an end
+
+
+@pytest.fixture
+def real_pictures():
+    """Asked for by tests that need the pictures themselves; the others get short ones."""
+
+
+@pytest.fixture
+def short_pictures(request, monkeypatch):
+    if 'real_pictures' not in request.fixturenames:
+        short = {'svg': b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'png': b'\x89PNG'}
+        for name in report.PICTURES:
+            monkeypatch.setitem(report.PICTURES, name, lambda results, form: short[form])
+
+
+class Reader(html.parser.HTMLParser):
+    """Reads a page as strictly as is needed: every element closed, in order."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.elements, self.words, self.hidden = [], [], [], ''
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if 'style' not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return ' '.join(' '.join(self.words).replace('\u00a0', ' ').split())
+
+
+@pytest.fixture
+def written():
+    """Writes a report and gives its page, read, and its Markdown."""
+
+    def write_and_read(results, directory):
+        index = report.write(results, directory)
+        return Reader(index.read_text('utf-8')), (directory / 'report.md').read_text('utf-8')
+
+    return write_and_read

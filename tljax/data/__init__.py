@@ -1,0 +1,18 @@
+"""Data: where examples come from, which are used, and in which order."""
+
+from tljax.data.decode import load_images
+from tljax.data.pipeline import Order, eval_batches, stream
+from tljax.data.preprocess import normalise
+from tljax.data.sources import Data, open_data
+from tljax.data.split import Split
+
+__all__ = [
+    'Data',
+    'Order',
+    'Split',
+    'eval_batches',
+    'load_images',
+    'normalise',
+    'open_data',
+    'stream',
+]

@@ -1,0 +1,1 @@
+"""TFDS builders of our own; importing one registers it with TFDS."""

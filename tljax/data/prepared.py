@@ -1,0 +1,153 @@
+"""Finding prepared TFDS sets, and preparing our own. Nothing is ever downloaded here."""
+
+import contextlib
+import errno
+import importlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from tljax.errors import RunError, UserError, nearest
+
+OURS = {
+    'handwritten_digits': 'tljax.data.builders.handwritten_digits:HandwrittenDigits',
+    'printed_digits': 'tljax.data.builders.printed_digits:PrintedDigits',
+}
+
+
+def open_builder(name: str, directory: str) -> Any:
+    """The TFDS builder of a set that is prepared with random access; ours are prepared first.
+
+    Args:
+      name: of `config.data.name`: 'tfds:NAME' or one of ours.
+      directory: of `config.data.dir`; '' is TFDS's own default.
+
+    Raises:
+      UserError: no such set; not prepared; prepared in another form; the folder can't be written.
+      RunError: no space left to prepare it.
+    """
+    directory = os.path.expanduser(directory)
+    if name in OURS:
+        return _ours(name, directory)
+    if name.startswith('tfds:'):
+        return _foreign(name.removeprefix('tfds:'), directory)
+    raise UserError(
+        f'config.data.name: there is no data set {name!r}.{nearest(name, OURS)} '
+        f"A set of TensorFlow Datasets is written as 'tfds:NAME', here 'tfds:{name}'."
+    )
+
+
+def _ours(name: str, directory: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    module, _, attribute = OURS[name].partition(':')
+    cls = getattr(importlib.import_module(module), attribute)
+    where = directory or str(tfds.core.constants.DATA_DIR)
+
+    def construct() -> Any:
+        return cls(data_dir=where, file_format='array_record')
+
+    path = Path(construct().data_path)
+    try:
+        if not is_prepared(path):
+            logging.info('Preparing %s in %s, once: a few seconds', name, path)
+            _prepare(construct(), tfds)
+    except OSError as error:
+        if is_prepared(path):  # another process was faster: its folder stood in the way of ours
+            return construct()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(f'No space is left in {where} to prepare {name}.') from None
+        raise UserError(
+            f'config.data.dir: {name} cannot be prepared in {where}: {error.strerror or error}. '
+            'Set data.dir to a folder that can be written.'
+        ) from None
+    return construct()
+
+
+def is_prepared(path: Path) -> bool:
+    """Whether a TFDS folder is complete: TFDS renames it into place when it is."""
+    return (path / 'dataset_info.json').exists()
+
+
+def _prepare(builder: Any, tfds: Any) -> None:
+    # TFDS prints to stdout, which is for results, and draws bars for a second's work.
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+            )
+    finally:
+        tfds.enable_progress_bar()
+
+
+def _foreign(name: str, directory: str) -> Any:
+    from tensorflow_datasets.core import read_only_builder, registered
+
+    try:
+        # From files, so that builders whose code needs TensorFlow can be read without it.
+        builder = read_only_builder.builder_from_files(name, data_dir=directory or None)
+    except registered.DatasetNotFoundError:
+        raise UserError(_missing(name, directory)) from None
+    except ValueError as error:
+        raise UserError(f'config.data.name=tfds:{name}: {first_paragraph(error)}') from None
+    formats = {form.value for form in builder.info.available_file_formats()}
+    if 'array_record' not in formats:
+        raise UserError(
+            f'config.data.name=tfds:{name}: {builder.data_path} holds it as '
+            f'{", ".join(sorted(formats))}, which cannot be read in random order. Prepare it once '
+            f'more, in another folder, and set config.data.dir to it:\n  {_how_to(name, "FOLDER")}'
+        )
+    return builder
+
+
+def _missing(name: str, directory: str) -> str:
+    """The message for a set that is not prepared: what, where looked, how big, how to."""
+    import tensorflow_datasets as tfds
+
+    where, size, note = directory or str(tfds.core.constants.DATA_DIR), '', ''
+    try:
+        builder = tfds.builder(name, data_dir=directory or None)
+        where = str(builder.data_path)
+        # Sizes of registered downloads: those of every config and version, so an upper bound.
+        total = sum(info.size or 0 for info in builder.url_infos.values())
+        size = f' Its downloads are at most {_readable(total)}.' if total else ''
+    except tfds.core.registered.DatasetNotFoundError:
+        base = name.partition('/')[0].partition(':')[0]
+        known = tfds.list_builders(with_community_datasets=False)
+        return (
+            f'config.data.name=tfds:{name}: no such set is prepared in {where}, and TensorFlow '
+            f'Datasets knows none of this name.{nearest(base, known)} (Some sets are known only '
+            'where TensorFlow is installed.)'
+        )
+    except ImportError:
+        note = (
+            " Preparing this one needs TensorFlow (pip install 'tljax[prepare]'); reading does not."
+        )
+    except (ValueError, AssertionError) as error:
+        return f'config.data.name=tfds:{name}: {first_paragraph(error)}'
+    return (
+        f'config.data.name=tfds:{name} is not prepared: nothing was found in {where}. '
+        f'It is not downloaded without being asked for.{size}{note} To prepare it, run\n  '
+        f'{_how_to(name, directory)}'
+    )
+
+
+def _how_to(name: str, directory: str) -> str:
+    place = f', data_dir={directory!r}' if directory else ''
+    return (
+        'python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder({name!r}, file_format='array_record'{place}).download_and_prepare()\""
+    )
+
+
+def _readable(size: float) -> str:
+    return f'{size / 1e9:.1f} GB' if size >= 1e9 else f'{size / 1e6:.1f} MB'
+
+
+def first_paragraph(error: Exception) -> str:
+    """The part of a library's message before its lists and examples, as one sentence."""
+    return ' '.join(str(error).strip().split('\n\n')[0].split()).rstrip('.:') + '.'

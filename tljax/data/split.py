@@ -1,0 +1,182 @@
+"""The examples of a split: random access, labels, or everything decoded in memory."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import numpy as np
+from absl import logging
+
+from tljax.data.decode import decode
+from tljax.errors import RunError, UserError
+from tljax.progress import Progress
+
+CHUNK = 1024  # records read at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How a stored record becomes arrays.
+
+    Attributes:
+      shape: of a decoded image: (height, width, channels).
+      resize: whether images of another size are scaled to it.
+    """
+
+    shape: tuple[int, int, int]
+    resize: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Records:
+    """All rows of one TFDS split string, as they are stored.
+
+    Attributes:
+      builder: prepared, array_record.
+      spec: the split string, such as 'train[:80%]'.
+      form: of the decoded examples.
+    """
+
+    builder: Any
+    spec: str
+    form: Form
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Labels as stored, (rows,) int32; one pass over the files."""
+        parser = self._parser('label')
+        labels = np.empty(len(self), np.int32)
+        for row, record in self._scan(range(len(self)), f'labels of {self.spec}'):
+            labels[row] = parser.deserialize_example_np(record)['label']
+        if len(labels) and labels.min() < 0:
+            raise UserError(
+                f'config.data: {(labels < 0).sum()} examples of {self.spec!r} of '
+                f'{self.builder.info.full_name} have no label. Use another split.'
+            )
+        return labels
+
+    def example(self, row: int) -> tuple[np.ndarray, int]:
+        """One decoded image, (height, width, channels) uint8, and its stored label."""
+        try:
+            record = self._raw[row]
+        except Exception as error:
+            self._damaged(row, error)
+        return self._decode(row, record)
+
+    def images(self, rows: np.ndarray) -> np.ndarray:
+        """Decoded images, (len(rows), height, width, channels) uint8."""
+        images = np.empty((len(rows), *self.form.shape), np.uint8)
+        scan = self._scan(rows.tolist(), f'images of {self.spec}')
+        for index, (row, record) in enumerate(scan):
+            images[index] = self._decode(row, record)[0]
+        return images
+
+    @functools.cached_property
+    def _raw(self) -> Any:
+        from tensorflow_datasets.core.decode import DeserializeMethod
+
+        return self.builder.as_data_source(
+            self.spec, deserialize_method=DeserializeMethod.RAW_BYTES
+        )
+
+    @functools.cached_property
+    def _both(self) -> Any:
+        return self._parser('image', 'label')
+
+    def _parser(self, *names: str) -> Any:
+        """Parses these features only: a set's others (masks, boxes) cost nothing."""
+        import tensorflow_datasets as tfds
+
+        features = self.builder.info.features
+        return tfds.features.FeaturesDict({name: features[name] for name in names})
+
+    def _scan(self, rows: Any, label: str) -> Iterable[tuple[int, bytes]]:
+        quiet = logging.get_verbosity() < logging.INFO  # what --quiet sets
+        with Progress(len(rows), 'examples', quiet=quiet, label=label) as progress:
+            for first in range(0, len(rows), CHUNK):
+                chunk = list(rows[first : first + CHUNK])
+                try:
+                    records = self._raw.__getitems__(chunk)
+                except Exception as error:
+                    self._damaged(chunk[0], error)
+                yield from zip(chunk, records, strict=True)
+                progress.update(len(chunk))
+
+    def _decode(self, row: int, record: bytes) -> tuple[np.ndarray, int]:
+        import tensorflow_datasets as tfds
+
+        skip = {'image': tfds.decode.SkipDecoding()}
+        try:
+            stored = self._both.deserialize_example_np(record, decoders=skip)
+            image = decode(stored['image'], self.form.shape, self.form.resize, upright=False)
+        except Exception as error:
+            self._damaged(row, error)
+        return image, int(stored['label'])
+
+    def _damaged(self, row: int, error: Exception) -> NoReturn:
+        raise RunError(
+            f'{self.builder.data_path}: example {row} of {self.spec!r} cannot be read: {error}. '
+            'If the files are damaged, delete that folder and prepare the set again.'
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Some examples of a TFDS split, their labels counted from 0 in the order of `label_names`.
+
+    Attributes:
+      name: 'train', 'validation' or 'test'.
+      records: where its examples are stored.
+      rows: which of those, (n,) int32, ascending.
+      relabel: stored label to label, (stored classes,) int32.
+      in_memory: whether `arrays()` is meant to be used rather than `stream`.
+    """
+
+    name: str
+    records: Records
+    rows: np.ndarray
+    relabel: np.ndarray
+    in_memory: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def labels(self) -> np.ndarray:
+        """Labels of all examples, (n,) int32; no image is decoded for them."""
+        return self.relabel[self.records.labels[self.rows]]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything, decoded once and kept: 'image' (n, height, width, channels) uint8 and
+        'label' (n,) int32. Not to be changed in place."""
+        return self._arrays
+
+    def source(self) -> 'Source':
+        """Random access, decoding as asked; what `stream` reads."""
+        return Source(self)
+
+    @functools.cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = {'image': self.records.images(self.rows), 'label': self.labels()}
+        for array in arrays.values():
+            array.flags.writeable = False
+        return arrays
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """`source[i]` is example i of a split: 'image' (height, width, channels) uint8, 'label' ()
+    int32. It may be read by several threads."""
+
+    split: Split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        split = self.split
+        image, stored = split.records.example(int(split.rows[index]))
+        return {'image': image, 'label': split.relabel[stored]}

@@ -88,8 +88,8 @@ MEASURES: dict[str, Wording] = {
     'asymptote': Wording(
         'End of the curve (asymptote)',
         '{m}',
-        'How far transfer is ahead over the last tenth of the learning curve. The note says '
-        'whether each curve had levelled off there, or the budget ended first.',
+        'How far transfer is ahead where the learning curves end: over the last tenth of a curve '
+        'that has levelled off, at the last evaluation of one that has not. The note says which.',
         'transfer ends higher',
         'scratch ends higher',
     ),

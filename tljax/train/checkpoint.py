@@ -185,13 +185,19 @@ class Checkpoints:
             path, why = self.directory / str(step), None
             try:
                 record = storage.read_record(path)
-                wanted = abstract(step) if callable(abstract) else abstract
-                check_leaves(path, record, wanted)
-                state = place(storage.read_arrays(path, record, parts(wanted)), record, wanted)
+                storage.verify(path, record)
             except DamagedError as error:
                 why = str(error)
+            # Before Orbax, which has the processes wait for each other while it reads.
             if agreed(why is None):
-                return step, state, record.extra['meta']
+                wanted = abstract(step) if callable(abstract) else abstract
+                check_leaves(path, record, wanted)
+                try:
+                    arrays = storage.read_arrays(path, record, parts(wanted))
+                except DamagedError as error:
+                    why = str(error)
+                if agreed(why is None):
+                    return step, place(arrays, record, wanted), record.extra['meta']
             self._report(step, why or 'another process could not read it')
         if steps or self._damaged:
             raise RunError(self._all_damaged())

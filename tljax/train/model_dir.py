@@ -14,6 +14,7 @@ import jax
 from tljax import trees
 from tljax.errors import UserError
 from tljax.train import storage
+from tljax.train.placing import agreed
 from tljax.train.storage import DamagedError, Record
 
 VARIABLES = 'variables'
@@ -68,6 +69,7 @@ def save_model(
                 final.rename(previous)
             new.rename(final)
             shutil.rmtree(previous, ignore_errors=True)
+        agreed(True)  # no process goes on before the model is in place
     except Exception as error:
         shutil.rmtree(new, ignore_errors=True)
         raise storage.save_error(error, Path(directory)) from error
@@ -84,6 +86,7 @@ def load_model(directory: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     path, record, card = _open(directory)
     try:
+        storage.verify(path / VARIABLES, record)
         flat = storage.read_arrays(path / VARIABLES, record)
     except DamagedError as error:
         raise _damaged(directory, str(error)) from error

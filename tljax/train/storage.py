@@ -166,10 +166,24 @@ def read_record(path: Path) -> Record:
         raise DamagedError(f'{RECORD} is unreadable: {first_line(error)}') from error
 
 
+def verify(path: Path, record: Record) -> None:
+    """Compares the files of a directory with their sums.
+
+    Raises:
+      DamagedError: a file is missing or other than it was written.
+    """
+    found = files_of(path)
+    for name, expected in record.files.items():
+        if name not in found:
+            raise DamagedError(f'the file {name} is missing')
+        if found[name].stat().st_size != expected[0] or file_sum(found[name]) != expected:
+            raise DamagedError(f'the bytes of the file {name} are not those that were written')
+
+
 def read_arrays(
     path: Path, record: Record, parts: Mapping[str, jax.ShapeDtypeStruct] | None = None
 ) -> dict[str, Any]:
-    """Compares the files with their sums, then reads every leaf into host memory.
+    """Reads every leaf into host memory, from files that `verify` has looked at.
 
     Args:
       path: the directory.
@@ -180,14 +194,8 @@ def read_arrays(
       Arrays by name; a typed PRNG key as its data.
 
     Raises:
-      DamagedError: a file or a leaf is not what the record says.
+      DamagedError: a leaf is unreadable or not what the record says.
     """
-    found = files_of(path)
-    for name, expected in record.files.items():
-        if name not in found:
-            raise DamagedError(f'the file {name} is missing')
-        if found[name].stat().st_size != expected[0] or file_sum(found[name]) != expected:
-            raise DamagedError(f'the bytes of the file {name} are not those that were written')
     try:
         stored = {name: leaf.stored() for name, leaf in record.leaves.items()}
         # A broadcast scalar stands for an array of a shape and dtype without its memory.

@@ -18,13 +18,22 @@ Rules = Sequence[tuple[str, Any]]
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-    """Maps each leaf's path to the leaf, in sorted order; holes (None) are left out.
+    """Maps each leaf's path to the leaf; holes (None) are left out.
+
+    The order is that of `jax.tree.leaves`: keys sorted within each dict.
+
+    Raises:
+      ValueError: a key holds '/', so that two leaves could get the same path.
 
     >>> flatten({'head': {'kernel': 1, 'bias': None}, 'backbone': {'scale': 2}})
     {'backbone/scale': 2, 'head/kernel': 1}
     """
     flat = {}
     for key in sorted(tree):
+        if '/' in str(key):
+            raise ValueError(
+                f"the key {key!r} under {prefix!r} holds '/', which joins keys in paths"
+            )
         path, value = f'{prefix}{key}', tree[key]
         if isinstance(value, Mapping):
             flat.update(flatten(value, path + '/'))
@@ -36,16 +45,22 @@ def flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
 def unflatten(flat: Mapping[str, Any]) -> Tree:
     """The nested dict whose `flatten` is `flat`.
 
+    Raises:
+      ValueError: a path is both a leaf and a folder of leaves.
+
     >>> unflatten({'head/kernel': 1, 'head/bias': 2})
     {'head': {'kernel': 1, 'bias': 2}}
     """
     tree: Tree = {}
-    for path, leaf in flat.items():
+    for path in flat:
         *parents, name = path.split('/')
+        for depth in range(1, len(parents) + 1):
+            if (folder := '/'.join(parents[:depth])) in flat:
+                raise ValueError(f'{folder!r} is a leaf, and the folder of the leaf {path!r}')
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[name] = leaf
+        node[name] = flat[path]
     return tree
 
 
@@ -122,9 +137,10 @@ def dead_rule(pattern: str, regex: re.Pattern[str], paths: Sequence[str], where:
             f'{shadowed[:3]}. Move it up or delete it.'
         )
     inside = [path for path in paths if regex.search(path)]
+    middle = f'(?:{pattern})' if '|' in pattern else pattern
     hint = (
         f' It matches a part of {inside[:3]}, but rules match whole paths: did you mean '
-        f"'.*{pattern}.*'?"
+        f"'.*{middle}.*'?"
         if inside
         else nearest(pattern, paths)
     )

@@ -46,8 +46,10 @@ def train() -> None:
     workdir. A run that was stopped or killed goes on when the same command is given again.
     """
     from tljax.train import experiment, loop, sources
+    from tljax.train import workdir as workdirs
 
     config, workdir = resolved(), workdir_of()
+    workdirs.check(workdir, config, 'train')
     source = sources.load(config, workdir, quiet=FLAGS.quiet)
     model_dir = loop.train(experiment.build(config, source), workdir, quiet=FLAGS.quiet)
     print(f'Model: {model_dir}')
@@ -266,10 +268,15 @@ def set_up_logging() -> None:
     """Our own notices on stderr, other libraries' only from errors on."""
     import logging as python_logging
 
+    ours = str(Path(__file__).parent)
+
+    def is_news(record: python_logging.LogRecord) -> bool:
+        return record.levelno >= python_logging.ERROR or record.pathname.startswith(ours)
+
     logging.use_absl_handler()
-    logging.get_absl_handler().setFormatter(python_logging.Formatter('%(message)s'))
-    for name in ('jax', 'orbax'):
-        python_logging.getLogger(name).setLevel(python_logging.ERROR)
+    handler = logging.get_absl_handler()
+    handler.setFormatter(python_logging.Formatter('%(message)s'))
+    handler.addFilter(is_news)
     logging.set_verbosity(logging.WARNING if FLAGS.quiet else logging.INFO)
     logging.set_stderrthreshold('info')
 
@@ -280,7 +287,7 @@ def set_up_jax() -> None:
 
     if FLAGS.cache:
         home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-        if jax.config.jax_compilation_cache_dir is None:
+        if getattr(jax.config, 'jax_compilation_cache_dir', None) is None:
             jax.config.update('jax_compilation_cache_dir', str(home / 'tljax' / 'compiled'))
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
     if FLAGS.distributed:

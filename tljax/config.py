@@ -118,7 +118,7 @@ def default() -> ConfigDict:
                 lr_low=3e-4,
                 lr_high=3e-2,
                 eval_points=24,  # evaluations along a learning curve, denser at its start
-                delta=0.01,  # difference in the rescaled metric that is called equivalent
+                delta=0.01,  # a difference at the end, in the metric's unit, that counts as none
                 vectorize='auto',
             ),
         )

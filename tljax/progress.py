@@ -17,7 +17,12 @@ class Progress:
     def __init__(
         self, total: int, unit: str, *, initial: int = 0, quiet: bool = False, label: str = ''
     ):
+        import sys
+
         from tqdm import tqdm
+
+        # In a file every refresh is a line: few of them.
+        pause = 0.5 if sys.stderr.isatty() else 15
 
         self._bar = tqdm(
             total=total,
@@ -26,7 +31,8 @@ class Progress:
             disable=quiet,
             desc=label or None,
             delay=2,
-            mininterval=0.5,
+            mininterval=pause,
+            maxinterval=pause,
             dynamic_ncols=True,
             leave=False,
         )

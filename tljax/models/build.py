@@ -54,7 +54,7 @@ class Model:
             path = '/'.join(map(str, keys))
             if path in frozen and hasattr(child, 'use_running_average'):
                 child.use_running_average = True
-        return nnx.split(module, nnx.Param, ...)[0]
+        return nnx.graphdef(module)
 
 
 def merge(graph: nnx.GraphDef, params: Tree, batch_stats: Tree) -> Any:

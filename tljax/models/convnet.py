@@ -18,9 +18,7 @@ class Backbone(nnx.Module):
         if min(height, width) < 2 ** len(widths):
             raise ValueError(f'{len(widths)} poolings leave nothing of a {height}x{width} picture')
         sizes = [channels, *widths]
-        self.convs = nnx.List(
-            [conv3x3(i, o, rngs=rngs) for i, o in itertools.pairwise(sizes)]
-        )
+        self.convs = nnx.List([conv3x3(i, o, rngs=rngs) for i, o in itertools.pairwise(sizes)])
         self.norms = nnx.List(
             [nnx.BatchNorm(o, momentum=0.9, rngs=rngs) for o in widths] if norm == 'batch' else []
         )

@@ -12,7 +12,7 @@ def shifted_slices_conv(
     kernel_hxwxIxO: jax.Array,
     window_strides: tuple[int, int],
     padding: Any,
-    **_: Any,
+    **unused: Any,
 ) -> jax.Array:
     """A stride-1 convolution as shifted slices and one matrix product.
 

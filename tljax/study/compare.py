@@ -18,7 +18,7 @@ from tljax.study.runs import Arm, RunRecord, RunSpec
 from tljax.train import experiment as experiment_lib
 from tljax.train import sources
 from tljax.train.loop import stop_requested
-from tljax.train.workdir import claim, read_json, write_json
+from tljax.train.workdir import check, claim, read_json, write_json
 
 ARMS = ('transfer', 'scratch')
 
@@ -70,12 +70,13 @@ def compare(config: ConfigDict, workdir: Path, command: str, *, quiet: bool = Fa
     began = time.monotonic()
     if not config.source.uri:
         raise UserError('compare needs a source to compare with scratch: set config.source.uri.')
-    claim(workdir, config, 'compare')
+    check(workdir, config, 'compare')
     source = sources.load(config, workdir, quiet=quiet)
     transfer = experiment_lib.build(config, source)
     scratch = experiment_lib.build(config, None, data=transfer.data)
     mesh_lib.check_batch_size(mesh_lib.data_mesh(), config.train.batch_size)
     experiments = dict(zip(ARMS, (transfer, scratch), strict=True))
+    claim(workdir, config, 'compare')
     seeds = list(range(config.seed, config.seed + config.study.seeds))
     write_json(workdir / 'splits.json', {s: transfer.data.record(s) for s in seeds})
     arms = {name: Arm(e, config.study.eval_points) for name, e in experiments.items()}

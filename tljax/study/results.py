@@ -3,6 +3,7 @@
 import importlib.metadata
 import math
 import platform
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 
 from tljax import config as config_lib
 from tljax.study import measures
+from tljax.study.runs import RunRecord
 from tljax.study.scales import rescale, zero_level
 from tljax.study.statistics import interval
 from tljax.study.verdict import verdict
@@ -47,7 +49,7 @@ def results(study: 'Study', command: str) -> dict[str, Any]:
     curves = {
         name: rescaled(task, [r.validation for r in rs]) for name, rs in study.records.items()
     }
-    finals = {name: [r.test for r in rs] for name, rs in study.records.items()}
+    finals = {name: tests_of(records) for name, records in study.records.items()}
     probes = [study.probes[name] for name in ('transfer', 'scratch')]
     probe = None if None in probes else rescaled(task, np.array(probes).T)
     found = measures.measure_all(
@@ -58,7 +60,7 @@ def results(study: 'Study', command: str) -> dict[str, Any]:
         finals['scratch'],
         probe,
         seed=config.seed,
-        zero=zero_level(task.chance, task.ceiling),
+        zero=zero_level(task.chance, task.ceiling, task.higher_is_better),
         higher_is_better=task.higher_is_better,
     )
     differences = measures.gaps(finals['transfer'], finals['scratch'], task.higher_is_better)
@@ -80,6 +82,7 @@ def results(study: 'Study', command: str) -> dict[str, Any]:
             'chance': task.chance,
             'ceiling': task.ceiling,
             'higher_is_better': task.higher_is_better,
+            'gap_unit': 'metric',
         },
         'cost': cost,
         'manifest': experiment.manifest.to_json() if experiment.manifest else None,
@@ -96,6 +99,11 @@ def results(study: 'Study', command: str) -> dict[str, Any]:
     }
 
 
+def tests_of(records: Sequence[RunRecord]) -> list[float]:
+    """What each run reached on the test split."""
+    return [record.test for record in records if record.test is not None]
+
+
 def rescaled(task: Task, metric: Any) -> np.ndarray:
     """Metrics as m of MEASURES: 0 is chance, 1 the ceiling, higher is better."""
     return rescale(metric, task.chance, task.ceiling, task.higher_is_better)
@@ -106,7 +114,7 @@ def arm_results(study: 'Study', name: str, x: np.ndarray, m: np.ndarray) -> dict
     records, config = study.records[name], study.arms[name].experiment.config
     curve = np.array([record.validation for record in records])
     points = [interval(column, seed=config.seed) for column in curve.T]
-    tests = [record.test for record in records]
+    tests = tests_of(records)
     return {
         'final': interval(tests, seed=config.seed).to_json(),
         'finals': tests,

@@ -4,11 +4,9 @@ One after another on a CPU, where XLA makes mapped convolutions and loops slower
 (mapped over runs, scanned over steps; see `tljax.study.mapped`) on an accelerator.
 """
 
-import contextlib
 import dataclasses
 import functools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,6 +20,7 @@ from tljax.train import experiment as experiment_lib
 from tljax.train.experiment import Experiment
 from tljax.train.feed import Feed
 from tljax.train.loop import compiled_eval, compiled_step, own_buffers
+from tljax.train.stopwatch import Stopwatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,28 +68,6 @@ def evaluation_steps(steps: int, count: int) -> list[int]:
     ratios = np.geomspace(1, steps, max(count // 2, 2)).round()
     even = np.linspace(0, steps, max(count // 2, 2) + 1).round()
     return sorted({0, steps, *ratios.astype(int).tolist(), *even.astype(int).tolist()})
-
-
-class Stopwatch:
-    """Runs from its creation; time inside `paused` does not count."""
-
-    def __init__(self):
-        self._since, self._total = time.monotonic(), 0.0
-
-    @contextlib.contextmanager
-    def paused(self, pending: Any) -> Iterator[None]:
-        """Waits for the work that `pending` depends on, then lets time pass uncounted."""
-        self.read(pending)
-        yield
-        self._since = time.monotonic()
-
-    def read(self, pending: Any) -> float:
-        """Seconds counted until the work that `pending` depends on was done."""
-        jax.block_until_ready(pending)
-        now = time.monotonic()
-        self._total += now - self._since
-        self._since = now
-        return self._total
 
 
 class Arm:

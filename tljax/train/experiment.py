@@ -1,7 +1,9 @@
 """From a config to everything a run needs: data, task, model, source, phases."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -138,7 +140,8 @@ def build(config: ConfigDict, source: Source | None, *, data: Data | None = None
     Raises:
       UserError: anything in the config that does not fit the data, the model or the source.
     """
-    data = open_data(config.data, config.seed) if data is None else data
+    if data is None:
+        data = opened(json.dumps(config_lib.plain(config)['data']), config.seed)
     task = tasks.create(config.task, data.label_names)
     model = models.build(config.model, data.example, task.outputs)
     if source is None:
@@ -151,9 +154,35 @@ def build(config: ConfigDict, source: Source | None, *, data: Data | None = None
     loaded = {path: np.asarray(leaf) for path, leaf in fitted.items() if path not in kept}
     phases = policies.phases(policy_of(config), config.train.steps)
     experiment = Experiment(config, data, task, model, phases, loaded, manifest, source.card)
+    check_rules(experiment, phases)
+    return experiment
+
+
+@functools.lru_cache(maxsize=4)
+def opened(section: str, seed: int) -> Data:
+    """The data of a `config.data` given as JSON: a source's is asked for more than once."""
+    return open_data(ConfigDict(json.loads(section)), seed)
+
+
+def check_rules(experiment: Experiment, phases: Sequence[policies.Phase]) -> None:
+    """Raises UserError if a phase's rules do not fit the model's parameters."""
     for phase in phases:
         policies.decide(phase, experiment.param_paths())
-    return experiment
+
+
+def check_fit(config: ConfigDict, source: Mapping[str, Any]) -> None:
+    """Checks that a source of such shapes would fit, before it is trained.
+
+    Args:
+      config: the target's.
+      source: path -> shape of each of the source's leaves.
+
+    Raises:
+      UserError: as for `build`.
+    """
+    target = build(config, None)
+    plan_surgery(config, source, flat_variables(target.model.shapes()))
+    check_rules(target, policies.phases(policy_of(config), config.train.steps))
 
 
 def policy_of(config: ConfigDict) -> Any:

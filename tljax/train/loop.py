@@ -3,7 +3,6 @@
 import dataclasses
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from tljax.train.feed import Feed
 from tljax.train.metrics import MetricWriter
 from tljax.train.model_dir import save_model
 from tljax.train.state import TrainState
+from tljax.train.stopwatch import Stopwatch
 from tljax.train.workdir import claim, write_json
 
 
@@ -153,30 +153,33 @@ class Run:
 
     def go(self, checkpoints: Checkpoints, writer: MetricWriter, progress: Progress, stop) -> None:
         """The training loop; at each step, in this order: phase, evaluation, save, stop, update."""
-        train = self.config.train
+        train, watch, warm = self.config.train, Stopwatch(self.seconds), None
         batches = self.feed.batches(self.order, self.step, train.steps)
-        metric, began = None, time.monotonic()
         while True:
             phase = self.experiment.phase_at(self.step)
             if phase != self.program.phase:
                 self.switch(phase)
-            last = self.step == train.steps
+            last, metric = self.step == train.steps, None
             if last or self.step % train.eval_every == 0:
-                metric = self.report(writer, progress)
-            elapsed = self.seconds + time.monotonic() - began
-            if last or (self.step and self.step % train.save_every == 0):
-                self.save(checkpoints, metric, elapsed)
+                with watch.paused(self.state):
+                    metric = self.report(writer, progress)
+            stopping = not last and stop(self.step)
+            if last or stopping or (self.step and self.step % train.save_every == 0):
+                self.seconds = watch.read(self.state)
+                self.save(checkpoints, metric)
             if last:
-                self.seconds = elapsed
                 return
-            if stop(self.step):
-                self.save(checkpoints, None, elapsed)
+            if stopping:
                 checkpoints.wait()
                 raise Interrupted(
                     f'stopped at step {self.step} of {train.steps} and saved in '
                     f'{checkpoints.directory}; the same command goes on from there.'
                 )
             data, indices = next(batches)
+            if phase != warm:
+                with watch.paused(self.state):  # compilation is no training
+                    self.compiled_step(own_buffers(self.state), self.frozen, data, indices)
+                warm = phase
             self.state, metrics = self.compiled_step(self.state, self.frozen, data, indices)
             self.step += 1
             if self.step % train.log_every == 0:
@@ -193,13 +196,13 @@ class Run:
         progress.note(f'{task.metric} {values[task.metric]:.3f}')
         return values[task.metric] if task.higher_is_better else -values[task.metric]
 
-    def save(self, checkpoints: Checkpoints, metric: float | None, seconds: float) -> None:
+    def save(self, checkpoints: Checkpoints, metric: float | None) -> None:
         self.check_finite(checkpoints)
         meta = {
             'config': config_lib.plain(self.config),
             'fingerprint': config_lib.fingerprint(self.config),
             'data': {'next_step': self.step, 'order': self.order.fingerprint()},
-            'seconds': seconds,
+            'seconds': self.seconds,
         }
         tree = to_checkpoint(self.state, self.params())
         checkpoints.save(self.step, tree, meta, metric, force=True)

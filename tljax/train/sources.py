@@ -37,6 +37,8 @@ def load(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Source | 
     directory = path_of(config, workdir)
     if uri.startswith(CONFIG):
         source_config = config_of(config)
+        if not (directory / 'card.json').exists():
+            experiment_lib.check_fit(config, untrained_shapes(config))
         before = load(source_config, directory.parent, quiet=quiet)
         experiment = experiment_lib.build(source_config, before)
         directory = train(experiment, directory.parent, quiet=quiet)
@@ -52,9 +54,14 @@ def shapes(config: ConfigDict, workdir: Path) -> tuple[dict[str, Any], str] | No
         return None
     directory = path_of(config, workdir)
     if uri.startswith(CONFIG) and not (directory / 'card.json').exists():
-        model = experiment_lib.build(config_of(config), None).model
-        return experiment_lib.flat_variables(model.shapes()), f'{uri}, not trained yet'
+        return untrained_shapes(config), f'{uri}, not trained yet'
     return model_metadata(directory), str(directory)
+
+
+def untrained_shapes(config: ConfigDict) -> dict[str, Any]:
+    """The leaves that a `config:` source will have."""
+    model = experiment_lib.build(config_of(config), None).model
+    return experiment_lib.flat_variables(model.shapes())
 
 
 def path_of(config: ConfigDict, workdir: Path) -> Path:

@@ -12,8 +12,8 @@ from tljax import config as config_lib
 from tljax.errors import UserError
 
 
-def claim(workdir: Path, config: ConfigDict, command: str) -> None:
-    """Makes the workdir this config's, or checks that it is already.
+def check(workdir: Path, config: ConfigDict, command: str) -> None:
+    """Checks, before any work, that a run may have this workdir; writes nothing that stays.
 
     Raises:
       UserError: it holds a run of another config (the differing keys are named) or of another
@@ -22,7 +22,22 @@ def claim(workdir: Path, config: ConfigDict, command: str) -> None:
     path = workdir / 'config.json'
     if path.exists():
         check_claim(path, config, command)
-        return
+    existing = next(parent for parent in (workdir, *workdir.absolute().parents) if parent.exists())
+    probe = existing / f'.tljax-{os.getpid()}'
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(workdir, error) from error
+
+
+def claim(workdir: Path, config: ConfigDict, command: str) -> None:
+    """Makes the workdir this config's, when the config has been found to fit.
+
+    Raises:
+      UserError: as for `check`.
+    """
+    check(workdir, config, command)
     content = {
         'command': command,
         'config': config_lib.plain(config),
@@ -30,11 +45,14 @@ def claim(workdir: Path, config: ConfigDict, command: str) -> None:
     }
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_json(path, content)
+        if not (workdir / 'config.json').exists():
+            write_json(workdir / 'config.json', content)
     except OSError as error:
-        raise UserError(
-            f'--workdir={workdir} cannot be written: {error.strerror or error}.'
-        ) from error
+        raise _unwritable(workdir, error) from error
+
+
+def _unwritable(workdir: Path, error: OSError) -> UserError:
+    return UserError(f'--workdir={workdir} cannot be written: {error.strerror or error}.')
 
 
 def check_claim(path: Path, config: ConfigDict, command: str) -> None:

@@ -184,23 +184,26 @@ def test_restored_leaves_are_where_the_abstract_tree_says(tmp_path):
         'all': jnp.arange(4.0),
         'keys': jax.random.split(jax.random.key(0), 8),
         'free': jnp.int32(3),
+        'bare': jnp.int32(4),
     }
     mesh = Mesh(np.array(jax.devices()[:4]), ('data',))
     rows = NamedSharding(mesh, PartitionSpec('data'))
     everywhere = NamedSharding(mesh, PartitionSpec())
-    where = {'rows': rows, 'all': everywhere, 'keys': rows, 'free': None}
+    where = {'rows': rows, 'all': everywhere, 'keys': rows, 'bare': None}
     abstract = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where[name])
         for name, leaf in state.items()
+        if name != 'free'
     }
+    abstract['free'] = jnp.int32(0)  # committed to no device
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(0, state, {})
         restored = checkpoints.restore(abstract)[1]
         assert_same(restored, state)
         for name in ('rows', 'all', 'keys'):
             assert restored[name].sharding.is_equivalent_to(where[name], restored[name].ndim)
-        # 'free' meets arrays on four devices, which a leaf committed to one may not
-        jax.jit(lambda s: s['all'] + s['free'])(restored)
+        # these meet arrays on four devices, which a leaf committed to one may not
+        jax.jit(lambda s: s['all'] + s['free'] + s['bare'])(restored)
         # and from four devices back to the arrays on one
         checkpoints.save(1, restored, {}, force=True)
         again = checkpoints.restore(state)

@@ -260,3 +260,28 @@ def test_a_step_saved_again_is_not_mixed_up_with_what_was_read_before(saved):
         shutil.rmtree(saved / '200')
         checkpoints.save(200, numbered(7), {})
         assert equal(checkpoints.restore(numbered(0))[1], 7)
+
+
+def test_a_kill_before_the_seal_leaves_nothing_under_the_name(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyError('killed')
+
+    monkeypatch.setattr(storage, 'seal', killed)
+    checkpoints = Checkpoints(tmp_path, every=1)
+    checkpoints.save(1, numbered(1), {})
+    with pytest.raises(RunError, match=f'{tmp_path}/1 was not saved'):
+        checkpoints.wait()
+    assert checkpoints.steps() == []
+    monkeypatch.undo()
+    assert checkpoints.save(1, numbered(1), {})
+    assert equal(checkpoints.restore(numbered(0))[1], 1)
+
+
+def test_a_kill_during_a_deletion_leaves_no_half_under_the_name(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path, keep=1, every=1) as checkpoints:
+        checkpoints.save(1, numbered(1), {})
+        checkpoints.save(2, numbered(2), {})
+        monkeypatch.setattr(storage.shutil, 'rmtree', lambda *_, **__: None)
+        checkpoints.wait()
+    assert checkpoints.steps() == [2]
+    assert (tmp_path / '1.deleted').is_dir()

@@ -1,17 +1,19 @@
 """Models on disk: what is saved is loaded, what is damaged is told, and no code is run."""
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tljax.errors import UserError
+from tljax.errors import RunError, UserError
 from tljax.train.model_dir import load_card, load_model, model_metadata, save_model
 
 
@@ -88,6 +90,21 @@ def test_the_previous_model_is_found_after_a_kill_between_the_renames(tmp_path):
     assert load_model(path)[1]['steps'] == 4
     save_model(path, variables(), {'steps': 5})
     assert [p.name for p in tmp_path.iterdir()] == ['m']
+
+
+def test_a_failure_between_the_renames_leaves_the_previous_model(tmp_path, monkeypatch):
+    path = model(tmp_path / 'm')
+    rename = Path.rename
+
+    def fail(self, target):
+        if self.name.endswith('.new'):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, 'rename', fail)
+    with pytest.raises(RunError, match=f'{path} was not saved: .* Input/output error'):
+        save_model(path, variables(), {'steps': 4})
+    assert load_model(path)[1]['steps'] == 3
 
 
 def test_one_path_in_two_collections_is_refused(tmp_path):
@@ -215,11 +232,9 @@ def hostile(path, marker):
     storage.seal(path / 'variables', record.leaves, record.extra)
 
 
-@pytest.mark.parametrize('is_hostile', [False, True])
-def test_reading_a_strangers_model_runs_no_code_of_it(tmp_path, is_hostile):
+def test_reading_a_strangers_model_runs_no_code_of_it(tmp_path):
     good, path, marker = model(tmp_path / 'good'), model(tmp_path / 'm'), tmp_path / 'marker'
-    if is_hostile:
-        hostile(path, marker)
+    hostile(path, marker)
     done = subprocess.run(
         [sys.executable, '-c', WATCHED, str(good), str(path)],
         capture_output=True,
@@ -230,7 +245,6 @@ def test_reading_a_strangers_model_runs_no_code_of_it(tmp_path, is_hostile):
     assert 'seen [] False' in done.stdout, done.stdout + done.stderr
     assert "then ['pickle.find_class']" in done.stdout
     assert not marker.exists()
-    assert ("{'title': 'digits'" in done.stdout) or is_hostile, done.stderr
 
 
 def test_leaves_named_as_parts_of_the_way_out_stay_inside(tmp_path):

@@ -12,6 +12,7 @@ Arguments (after a colon):
 """
 
 from tljax import config as base
+from tljax.models import arguments
 
 VARIANTS = ('', 'source', 'new_classes', 'zero_to_four')
 
@@ -20,7 +21,7 @@ def get_config(arg: str = ''):
     if arg not in VARIANTS:
         raise ValueError(f'configs/digits.py has no {arg!r}; it takes one of {VARIANTS}')
     config = base.default()
-    config.model = dict(name='convnet', widths=(32, 64), hidden=64)
+    config.model = arguments('convnet', widths=(32, 64), hidden=64)
     if arg == 'source':
         return source(config)
     config.data.name = 'handwritten_digits'

@@ -79,7 +79,7 @@ def test_load_takes_an_argument(tmp_path):
         '    return config\n'
     )
     assert config_lib.load(f'{file}:printed_digits').data.name == 'printed_digits'
-    with pytest.raises(UserError, match='does not exist'):
+    with pytest.raises(UserError, match='there is no config file'):
         config_lib.load(str(tmp_path / 'absent.py'))
     (tmp_path / 'empty.py').write_text('')
     with pytest.raises(UserError, match='get_config'):

@@ -220,10 +220,12 @@ def parse(argv: list[str]) -> None:
     Raises:
       UserError: an unknown flag or config key, a value of the wrong type, a bad config file.
     """
+    from tljax import config as config_lib
+
     define_flags()
     given = [word for word in argv if word.startswith(('--config=', '-config='))]
     if given:
-        check_file(given[-1].partition('=')[2])
+        config_lib.read(given[-1].partition('=')[2])  # ml_collections' own errors are tracebacks
     try:
         rest = FLAGS(argv)[1:]
     except (flags.Error, OSError, ValueError, TypeError) as error:
@@ -236,14 +238,6 @@ def parse(argv: list[str]) -> None:
     for name in ('config', 'workdir'):
         if FLAGS[name].value is None:
             raise UserError(f'--{name} is missing.\nUsage: {USAGE}')
-
-
-def check_file(spec: str) -> None:
-    """Raises UserError if the config file that `spec` names is not there."""
-    file = spec.partition(':')[0]
-    if not Path(file).is_file():
-        recipes = sorted(str(path) for path in Path('configs').glob('**/*.py'))
-        raise UserError(f'--config: no file {file!r}.{nearest(file, recipes)}')
 
 
 def resolved() -> Any:

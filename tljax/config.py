@@ -249,17 +249,30 @@ def load(spec: str) -> ConfigDict:
     Raises:
       UserError: no such file, no `get_config`, or the config is wrong.
     """
+    return resolve(read(spec), where=spec)
+
+
+def read(spec: str) -> Any:
+    """What a recipe's `get_config` returns, not checked.
+
+    Raises:
+      UserError: as for `load`; whatever goes wrong inside the recipe is the recipe's.
+    """
     file, _, argument = spec.partition(':')
     path = Path(file)
     if not path.is_absolute() and not path.exists():
         path = Path(__file__).parents[1] / file
     if not path.is_file():
-        raise UserError(f'config file {file!r} does not exist (asked for by {spec!r}).')
+        recipes = [str(p) for p in Path('configs').glob('**/*.py')]
+        raise UserError(f'there is no config file {file!r}.{nearest(file, recipes)}')
     module_spec = importlib.util.spec_from_file_location('tljax_recipe', path)
     assert module_spec is not None
     assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    if not hasattr(module, 'get_config'):
-        raise UserError(f'{path} has no get_config(arg), so it is no recipe.')
-    return resolve(module.get_config(argument), where=spec)
+    try:
+        module_spec.loader.exec_module(module)
+        if hasattr(module, 'get_config'):
+            return module.get_config(argument) if argument else module.get_config()
+    except Exception as error:
+        raise UserError(f'{spec}: {type(error).__name__}: {error}') from error
+    raise UserError(f'{path} has no get_config(arg), so it is no recipe.')

@@ -41,7 +41,10 @@ def test_wrong_words(launch, arguments, said):
         (('--config.transfer.policy=fulll', '--config.source.uri=SOURCE'), "Did you mean 'full'"),
         (('--config.source.uri=nowhere',), "no model at 'nowhere'"),
         (('--config.source.uri=ftp:somewhere',), 'of no kind that can be read here'),
-        (('--config.source.uri=config:configs/absent.py',), "'configs/absent.py' does not exist"),
+        (
+            ('--config.source.uri=config:configs/absent.py',),
+            "there is no config file 'configs/absent.py'",
+        ),
         (
             ('--config.source.uri=SOURCE', '--config.model.hidden=32'),
             'transfer.reset',

@@ -64,7 +64,8 @@ def merge(graph: nnx.GraphDef, params: Tree, batch_stats: Tree) -> Any:
 
 def variables_of(module: nnx.Module) -> dict[str, Tree]:
     """The parameters and batch statistics of a module as nested dicts with string keys."""
-    _, params, stats, rest = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
+    _, *states = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
+    params, stats, rest = states
     if leaves := flatten(string_keys(nnx.to_pure_dict(rest))):
         raise TypeError(
             f'{type(module).__name__} holds state that is neither Param nor BatchStat: '
@@ -94,6 +95,40 @@ def integer_keys(tree: Mapping[str, Any]) -> dict[Any, Any]:
     }
 
 
+def factory_of(name: str) -> Any:
+    """The class of a model.
+
+    Raises:
+      UserError: there is no such model.
+    """
+    if name not in MODELS:
+        raise UserError(f'config.model.name: no model {name!r}.{nearest(name, MODELS)}')
+    module, _, attribute = MODELS[name].partition(':')
+    return getattr(importlib.import_module(module), attribute)
+
+
+def parameters_of(factory: Any) -> dict[str, Any]:
+    """The arguments that a recipe may give a model, with their defaults."""
+    parameters = inspect.signature(factory.__init__).parameters
+    return {name: p.default for name, p in parameters.items() if name not in GIVEN}
+
+
+def arguments(name: str, **changes: Any) -> dict[str, Any]:
+    """`config.model` for a recipe: every argument of a model, so that flags can override each.
+
+    Args:
+      name: of the model.
+      changes: what differs from the model's defaults.
+
+    Raises:
+      UserError: there is no such model.
+
+    >>> arguments('convnet', hidden=16)
+    {'name': 'convnet', 'widths': (32, 64), 'hidden': 16, 'norm': 'none', 'dropout': 0.0}
+    """
+    return {'name': name, **parameters_of(factory_of(name)), **changes}
+
+
 def build(config: Mapping[str, Any], example: Mapping[str, jax.ShapeDtypeStruct], outputs: int):
     """Finds the model that `config.model` names.
 
@@ -116,11 +151,8 @@ def build(config: Mapping[str, Any], example: Mapping[str, jax.ShapeDtypeStruct]
     """
     arguments = dict(config)
     name = arguments.pop('name')
-    if name not in MODELS:
-        raise UserError(f'config.model.name: no model {name!r}.{nearest(name, MODELS)}')
-    module, _, attribute = MODELS[name].partition(':')
-    factory = getattr(importlib.import_module(module), attribute)
-    known = [p for p in inspect.signature(factory.__init__).parameters if p not in GIVEN]
+    factory = factory_of(name)
+    known = parameters_of(factory)
     for key in arguments:
         if key not in known:
             raise UserError(

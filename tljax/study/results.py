@@ -142,18 +142,18 @@ def cost_of(study: 'Study', x: np.ndarray, curves: dict[str, np.ndarray]) -> dic
     seconds = {n: float(np.mean([r.seconds for r in rs])) for n, rs in study.records.items()}
     pretraining = card.get('seconds')
     reached = np.flatnonzero(curves['transfer'].mean(0) >= curves['scratch'].mean(0)[-1])
-    tasks, note = None, 'transfer does not reach the end of scratch, so pretraining is not repaid'
+    tasks, note = None, 'Transfer does not reach the end of scratch, so pretraining is not repaid.'
     if len(reached):
         saved = seconds['scratch'] - seconds['transfer'] * x[reached[0]] / x[-1]
         if saved <= 0:
-            note = 'transfer saves no time, so pretraining is not repaid'
+            note = 'Transfer saves no time, so pretraining is not repaid.'
         elif pretraining is None:
-            note = 'the cost of pretraining is not known'
+            note = 'The cost of pretraining is not known.'
         else:
             tasks = max(1, math.ceil(pretraining / saved))
             note = (
-                f'a task saves {saved:.2f} s, the time by which transfer reaches the end of '
-                'scratch sooner'
+                f'A task saves {saved:.2f} s, the time by which transfer reaches the end of '
+                'scratch sooner.'
             )
     return {
         'transfer_seconds': seconds['transfer'],
@@ -185,8 +185,10 @@ def data_of(study: 'Study') -> dict[str, Any]:
     """The target's data in a few words."""
     experiment = study.arms['transfer'].experiment
     data, config = experiment.data, experiment.config
-    card = experiment.card or {}
-    source_is_synthetic = card.get('synthetic') or ''
+    said = {
+        'source': (experiment.card or {}).get('synthetic') or '',
+        'target': data.synthetic,
+    }
     return {
         'name': config.data.name,
         'shots': config.data.shots,
@@ -194,7 +196,7 @@ def data_of(study: 'Study') -> dict[str, Any]:
         'validation': len(data.split('validation')),
         'test': len(data.split('test')),
         'classes': list(data.label_names),
-        'synthetic': source_is_synthetic,
+        'synthetic': ' '.join(f'The {whose}: {text}' for whose, text in said.items() if text),
     }
 
 

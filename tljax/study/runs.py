@@ -58,16 +58,25 @@ class RunRecord:
 
 
 def evaluation_steps(steps: int, count: int) -> list[int]:
-    """Where a learning curve is evaluated: 0, half of the rest in ratios, half evenly spaced.
+    """Where a learning curve is evaluated: growing by a ratio at first, then evenly.
 
-    The ratios show the start, the even ones the plateau.
+    The ratio shows the start, the even steps show the plateau.
 
-    >>> evaluation_steps(200, 10)
-    [0, 1, 4, 14, 40, 53, 80, 120, 160, 200]
+    Args:
+      steps: of the run; the first point is 0, the last `steps`.
+      count: about how many points; fewer where the run is short.
+
+    >>> evaluation_steps(200, 12)
+    [0, 1, 2, 4, 8, 17, 34, 67, 100, 133, 166, 200]
     """
-    ratios = np.geomspace(1, steps, max(count // 2, 2)).round()
-    even = np.linspace(0, steps, max(count // 2, 2) + 1).round()
-    return sorted({0, steps, *ratios.astype(int).tolist(), *even.astype(int).tolist()})
+    gap = steps / max(count // 2, 1)
+    ratio = max((2 * gap) ** (2 / count), 1.1)
+    points = [0, 1]
+    while points[-1] < steps:
+        last = points[-1]
+        following = max(round(min(last * ratio, last + gap)), last + 1)
+        points.append(following if steps - following > gap / 2 else steps)
+    return points
 
 
 class Arm:

@@ -21,8 +21,6 @@ def get_config(arg: str = ''):
     if arg not in VARIANTS:
         raise ValueError(f'configs/digits.py has no {arg!r}; it takes one of {VARIANTS}')
     config = base.default()
-    # Adam's first steps are as large as its later ones, and would spoil what is reused.
-    config.optim.warmup_steps = 10
     config.model = arguments('convnet', widths=(32, 64), hidden=64)
     if arg == 'source':
         return source(config)

@@ -67,7 +67,7 @@ def evaluation_steps(steps: int, count: int) -> list[int]:
       count: about how many points; fewer where the run is short.
 
     >>> evaluation_steps(200, 12)
-    [0, 1, 2, 4, 8, 17, 34, 67, 100, 133, 166, 200]
+    [0, 1, 2, 4, 8, 16, 32, 64, 97, 130, 163, 200]
     """
     gap = steps / max(count // 2, 1)
     ratio = max((2 * gap) ** (2 / count), 1.1)

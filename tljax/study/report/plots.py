@@ -9,8 +9,8 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tljax.study.figures import has_interval, plain_number
-from tljax.study.wording import (
+from tljax.study.report.figures import has_interval, plain_number
+from tljax.study.report.wording import (
     ARMS,
     Results,
     delta,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tljax.errors import RunError, UserError
-from tljax.study import report, sections, wording
+from tljax.study.report import files as report
+from tljax.study.report import sections, wording
 
 VERDICTS = ('helpful', 'harmful', 'equivalent', 'undecided')
 pytestmark = pytest.mark.usefixtures('short_pictures')

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ElementTree
 import matplotlib
 import pytest
 
-from tljax.study import plots
+from tljax.study.report import plots
 
 PICTURES = (plots.learning_curves, plots.paired_finals)
 
@@ -91,7 +91,7 @@ def test_no_pyplot_and_no_matplotlib_before_a_picture_is_drawn():
     code = (
         'import sys; from tljax.study import report; '
         "assert 'matplotlib' not in sys.modules, 'imported too early'; "
-        'from tljax.study import plots; '
+        'from tljax.study.report import plots; '
         "arm = {'finals': [0.5], 'curve': {'x': [0, 32], 'mean': [0, 1]}}; "
         "plots.learning_curves({'arms': {'transfer': arm, 'scratch': arm}, 'metric': "
         "{'name': 'accuracy', 'higher_is_better': True}}); "

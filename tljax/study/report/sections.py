@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tljax.study import provenance, summary
-from tljax.study.document import (
+from tljax.study.report import provenance, summary
+from tljax.study.report.document import (
     Block,
     Bullets,
     Document,
@@ -13,14 +13,14 @@ from tljax.study.document import (
     Section,
     Table,
 )
-from tljax.study.figures import (
+from tljax.study.report.figures import (
     NOT_MEASURED,
     M,
     count,
     estimate,
     plain_number,
 )
-from tljax.study.wording import (
+from tljax.study.report.wording import (
     ARMS,
     MEASURES,
     Results,
@@ -37,7 +37,7 @@ def document(results: Results) -> Document:
     """The whole report on one comparison.
 
     Args:
-      results: see `tljax.study.report.write`.
+      results: see `tljax.study.report.files`.
 
     Raises:
       ValueError: the verdict is none that a report knows.

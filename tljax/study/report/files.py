@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tljax.errors import RunError, UserError
-from tljax.study import markdown, page, plots, sections, summary
-from tljax.study.figures import MINUS, TIMES, seconds
-from tljax.study.wording import ARMS, Results, shown, split_names
+from tljax.study.report import markdown, page, plots, sections, summary
+from tljax.study.report.figures import MINUS, TIMES, seconds
+from tljax.study.report.wording import ARMS, Results, shown, split_names
 
 PICTURES = {'learning_curves': plots.learning_curves, 'paired_finals': plots.paired_finals}
 

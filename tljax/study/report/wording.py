@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tljax.study.figures import (
+from tljax.study.report.figures import (
     NOT_MEASURED,
     TIMES,
     M,

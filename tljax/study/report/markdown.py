@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from tljax.study.document import (
+from tljax.study.report.document import (
     Block,
     Bullets,
     Code,

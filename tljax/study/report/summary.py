@@ -2,8 +2,8 @@
 
 import re
 
-from tljax.study.document import Answer
-from tljax.study.figures import (
+from tljax.study.report.document import Answer
+from tljax.study.report.figures import (
     NOT_MEASURED,
     M,
     count,
@@ -13,7 +13,7 @@ from tljax.study.figures import (
     places,
     plain_number,
 )
-from tljax.study.wording import (
+from tljax.study.report.wording import (
     ARMS,
     Results,
     delta,

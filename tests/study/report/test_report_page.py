@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from tljax.study import markdown, page_style, report, sections
+from tljax.study.report import files as report
+from tljax.study.report import markdown, page_style, sections
 
 NASTY = '<script>alert("x")</script>\'&amp; | `a` *b* _c_ [d](http://e)\n# f'
 pytestmark = pytest.mark.usefixtures('short_pictures')

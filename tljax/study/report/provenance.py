@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tljax.study import summary
-from tljax.study.document import Block, Bullets, Code, Fold, Paragraph, Table
-from tljax.study.figures import (
+from tljax.study.report import summary
+from tljax.study.report.document import Block, Bullets, Code, Fold, Paragraph, Table
+from tljax.study.report.figures import (
     NOT_MEASURED,
     TIMES,
     count,
@@ -15,7 +15,7 @@ from tljax.study.figures import (
     plain_number,
     seconds,
 )
-from tljax.study.wording import Results
+from tljax.study.report.wording import Results
 
 LEAVES_SHOWN = 24  # a longer manifest is folded away
 ACTIONS = {

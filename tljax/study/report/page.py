@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from html import escape as escape_html
 
-from tljax.study.document import (
+from tljax.study.report.document import (
     Answer,
     Block,
     Bullets,
@@ -17,7 +17,7 @@ from tljax.study.document import (
     Section,
     Table,
 )
-from tljax.study.page_style import CSS
+from tljax.study.report.page_style import CSS
 
 INTERVAL = re.compile(r' \[(\S+), (\S+)\]')
 

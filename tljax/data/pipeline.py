@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -66,13 +66,16 @@ class Order:
             f'order 1: {self.n} {self.batch_size} {self.seed}'.encode()
         ).hexdigest()
 
-    def _epoch(self, epoch: int) -> np.ndarray:
-        return _permutation(self.n, self.seed, epoch)
+    @functools.cached_property
+    def _epoch(self) -> Callable[[int], np.ndarray]:
+        """Epoch -> its permutation; the last few are kept."""
 
+        @functools.lru_cache(maxsize=4)
+        def permutation(epoch: int) -> np.ndarray:
+            keys = random_keys(self.n, self.seed, 'order', epoch)
+            return np.argsort(keys, kind='stable').astype(np.int32)
 
-@functools.lru_cache(maxsize=16)
-def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
-    return np.argsort(random_keys(n, seed, 'order', epoch), kind='stable').astype(np.int32)
+        return permutation
 
 
 def stream(
@@ -116,10 +119,11 @@ def stream(
         raise ValueError(f'{len(indices)} indices, but the order runs over {order.n}')
     local = order.batch_size // process_count
     source = split.source()
+    batch = functools.lru_cache(maxsize=8)(order.batch)
 
     def read(k: int) -> dict[str, np.ndarray]:
         step, j = divmod(k, local)
-        positions = order.batch(start_step + step)
+        positions = batch(start_step + step)
         return source[int(indices[positions[process_index * local + j]])]
 
     # Batched after reading, or grain would read ahead in batches: gigabytes of large images.

@@ -5,6 +5,7 @@ import errno
 import importlib
 import io
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ def open_builder(name: str, directory: str) -> Any:
       RunError: no space left to prepare it.
     """
     directory = os.path.expanduser(directory)
-    if name in OURS:
-        return _ours(name, directory)
+    ours = name.removeprefix('tfds:')
+    if ours in OURS:
+        return _ours(ours, directory)
     if name.startswith('tfds:'):
         return _foreign(name.removeprefix('tfds:'), directory)
     raise UserError(
@@ -48,7 +50,12 @@ def _ours(name: str, directory: str) -> Any:
     where = directory or str(tfds.core.constants.DATA_DIR)
 
     def construct() -> Any:
-        return cls(data_dir=where, file_format='array_record')
+        try:
+            return cls(data_dir=where, file_format='array_record')
+        except OSError:
+            raise
+        except Exception as error:
+            raise RunError(damaged(name, where, error)) from error
 
     path = Path(construct().data_path)
     try:
@@ -65,6 +72,14 @@ def _ours(name: str, directory: str) -> Any:
             'Set data.dir to a folder that can be written.'
         ) from None
     return construct()
+
+
+def damaged(name: str, where: str, error: Exception) -> str:
+    """The message for a folder that TFDS can't make sense of."""
+    return (
+        f'{name} in {where or "the default folder of TFDS"} is damaged: {first_paragraph(error)} '
+        "Delete the set's folder there and prepare it again."
+    )
 
 
 def is_prepared(path: Path) -> bool:
@@ -87,6 +102,12 @@ def _prepare(builder: Any, tfds: Any) -> None:
 def _foreign(name: str, directory: str) -> Any:
     from tensorflow_datasets.core import read_only_builder, registered
 
+    # Anything more, such as a namespace (huggingface:...), could lead TFDS to the network.
+    if not re.fullmatch(r'\w+(/[\w.+-]+)?(:[\d.*]+)?', name):
+        raise UserError(
+            f"config.data.name=tfds:{name} is not of the form 'tfds:NAME', 'tfds:NAME/CONFIG' or "
+            "'tfds:NAME/CONFIG:VERSION'."
+        )
     try:
         # From files, so that builders whose code needs TensorFlow can be read without it.
         builder = read_only_builder.builder_from_files(name, data_dir=directory or None)
@@ -94,12 +115,15 @@ def _foreign(name: str, directory: str) -> Any:
         raise UserError(_missing(name, directory)) from None
     except ValueError as error:
         raise UserError(f'config.data.name=tfds:{name}: {first_paragraph(error)}') from None
+    except Exception as error:
+        raise RunError(damaged(f'tfds:{name}', directory, error)) from error
     formats = {form.value for form in builder.info.available_file_formats()}
     if 'array_record' not in formats:
+        held = ', '.join(sorted(formats)) or 'no files of examples'
         raise UserError(
-            f'config.data.name=tfds:{name}: {builder.data_path} holds it as '
-            f'{", ".join(sorted(formats))}, which cannot be read in random order. Prepare it once '
-            f'more, in another folder, and set config.data.dir to it:\n  {_how_to(name, "FOLDER")}'
+            f'config.data.name=tfds:{name}: {builder.data_path} holds it as {held}, which cannot '
+            'be read in random order. Prepare it once more, in another folder, and set '
+            f'config.data.dir to that:\n  {_how_to(name, "FOLDER")}'
         )
     return builder
 
@@ -110,7 +134,9 @@ def _missing(name: str, directory: str) -> str:
 
     where, size, note = directory or str(tfds.core.constants.DATA_DIR), '', ''
     try:
-        builder = tfds.builder(name, data_dir=directory or None)
+        unseen = io.StringIO()  # TFDS prints a banner if the builder wants TensorFlow
+        with contextlib.redirect_stdout(unseen), contextlib.redirect_stderr(unseen):
+            builder = tfds.builder(name, data_dir=directory or None)
         where = str(builder.data_path)
         # Sizes of registered downloads: those of every config and version, so an upper bound.
         total = sum(info.size or 0 for info in builder.url_infos.values())
@@ -124,9 +150,7 @@ def _missing(name: str, directory: str) -> str:
             'where TensorFlow is installed.)'
         )
     except ImportError:
-        note = (
-            " Preparing this one needs TensorFlow (pip install 'tljax[prepare]'); reading does not."
-        )
+        note = " Its builder needs TensorFlow (pip install 'tljax[prepare]'); reading it does not."
     except (ValueError, AssertionError) as error:
         return f'config.data.name=tfds:{name}: {first_paragraph(error)}'
     return (
@@ -150,4 +174,6 @@ def _readable(size: float) -> str:
 
 def first_paragraph(error: Exception) -> str:
     """The part of a library's message before its lists and examples, as one sentence."""
-    return ' '.join(str(error).strip().split('\n\n')[0].split()).rstrip('.:') + '.'
+    text = ' '.join(str(error).strip().split('\n\n')[0].split())
+    text = text.partition(' Here are ')[0]
+    return re.sub(r'^Failed to construct dataset .*?\}": ', '', text).rstrip('.:') + '.'

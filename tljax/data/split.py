@@ -53,10 +53,7 @@ class Records:
         for row, record in self._scan(range(len(self)), f'labels of {self.spec}'):
             labels[row] = parser.deserialize_example_np(record)['label']
         if len(labels) and labels.min() < 0:
-            raise UserError(
-                f'config.data: {(labels < 0).sum()} examples of {self.spec!r} of '
-                f'{self.builder.info.full_name} have no label. Use another split.'
-            )
+            self._unlabelled(int((labels < 0).sum()))
         return labels
 
     def example(self, row: int) -> tuple[np.ndarray, int]:
@@ -65,7 +62,10 @@ class Records:
             record = self._raw[row]
         except Exception as error:
             self._damaged(row, error)
-        return self._decode(row, record)
+        image, label = self._decode(row, record)
+        if label < 0:
+            self._unlabelled(1)
+        return image, label
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Decoded images, (len(rows), height, width, channels) uint8."""
@@ -79,9 +79,12 @@ class Records:
     def _raw(self) -> Any:
         from tensorflow_datasets.core.decode import DeserializeMethod
 
-        return self.builder.as_data_source(
-            self.spec, deserialize_method=DeserializeMethod.RAW_BYTES
-        )
+        try:
+            return self.builder.as_data_source(
+                self.spec, deserialize_method=DeserializeMethod.RAW_BYTES
+            )
+        except Exception as error:
+            self._damaged(0, error)
 
     @functools.cached_property
     def _both(self) -> Any:
@@ -116,6 +119,13 @@ class Records:
         except Exception as error:
             self._damaged(row, error)
         return image, int(stored['label'])
+
+    def _unlabelled(self, count: int) -> NoReturn:
+        # TFDS writes -1 where a test set's labels are kept secret.
+        raise UserError(
+            f'config.data: {count} or more examples of {self.spec!r} of '
+            f'{self.builder.info.full_name} have no label. Use another split.'
+        )
 
     def _damaged(self, row: int, error: Exception) -> NoReturn:
         raise RunError(

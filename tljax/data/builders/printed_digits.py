@@ -80,7 +80,7 @@ def render(count: int, seed: int | tuple[int, ...]) -> tuple[np.ndarray, np.ndar
     rng = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.int32) % 10
     fonts = rng.integers(len(FONTS), size=count)
-    images = np.stack([_draw(outlines[f][d], rng) for f, d in zip(fonts, labels, strict=True)])
+    images = np.stack([_distorted(outlines[f][d], rng) for f, d in zip(fonts, labels, strict=True)])
     return images[..., None], labels
 
 
@@ -98,17 +98,34 @@ def outline(font: str, digit: int) -> list[np.ndarray]:
     return [(c - (low + high) / 2) / (high[1] - low[1]) * [1, -1] for c in contours]
 
 
-def _draw(contours: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """One distorted digit, (8, 8) uint8."""
+def _distorted(contours: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """One digit at random, (8, 8) uint8."""
     angle = np.deg2rad(rng.normal(0, 8))
     shear = rng.normal(0, 0.2)
     width = np.exp(rng.normal(0, 0.15))
-    pen = int(rng.integers(1, 5))  # the outline is drawn this thick: pixels of the canvas
+    pen = int(rng.integers(1, 5))
     blur = rng.uniform(1, 3)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = 0.6 * CANVAS * turn @ [[width, shear], [0, 1]]
+    return draw(contours, turn @ [[width, shear], [0, 1]], pen, blur)
+
+
+def draw(
+    contours: list[np.ndarray], matrix: np.ndarray, pen: int = 1, blur: float = 1.0
+) -> np.ndarray:
+    """Draws a digit.
+
+    Args:
+      contours: of `outline`.
+      matrix: (2, 2), how its points are moved.
+      pen: how thick its outline is drawn, in pixels of the canvas: larger is bolder.
+      blur: standard deviation in pixels of the canvas; it rounds corners.
+
+    Returns:
+      (8, 8) uint8.
+    """
     # fillPoly takes fixed-point coordinates: 4 fractional bits.
-    polygons = [np.rint((c @ matrix.T + CANVAS / 2) * 16).astype(np.int32) for c in contours]
+    points = [0.6 * CANVAS * c @ matrix.T + CANVAS / 2 for c in contours]
+    polygons = [np.rint(p * 16).astype(np.int32) for p in points]
     canvas = np.zeros((CANVAS, CANVAS), np.uint8)
     cv2.fillPoly(canvas, polygons, 255, shift=4)  # even-odd: inner contours are holes
     cv2.polylines(canvas, polygons, True, 255, thickness=pen, shift=4)

@@ -1,0 +1,114 @@
+"""Decoding image files, and what happens to images on the device."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from tljax.data import load_images, normalise
+from tljax.data.decode import decode
+from tljax.errors import UserError
+
+EXAMPLE = jax.ShapeDtypeStruct((4, 4, 3), np.uint8)
+
+
+def save(path, array, **options):
+    Image.fromarray(np.asarray(array, np.uint8)).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def colour(tmp_path):
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, 256, (4, 4, 3))
+    return save(tmp_path / 'colour.png', array), array
+
+
+def test_pixels_come_back(colour):
+    path, array = colour
+    images = load_images([path, str(path)], EXAMPLE)
+    assert images.shape == (2, 4, 4, 3)
+    assert images.dtype == np.uint8
+    np.testing.assert_array_equal(images[1], array)  # red first
+
+
+def test_channels_are_made_to_fit(colour, tmp_path):
+    path, array = colour
+    grey = load_images([path], jax.ShapeDtypeStruct((4, 4, 1), np.uint8))
+    # ITU-R BT.601.
+    assert abs(grey[0, ..., 0] - array @ [0.299, 0.587, 0.114]).max() < 1
+    flat = save(tmp_path / 'grey.png', np.full((4, 4), 77))
+    assert (load_images([flat], EXAMPLE) == 77).all()
+    clear = save(tmp_path / 'alpha.png', np.full((4, 4, 4), [10, 20, 30, 0]))
+    assert (load_images([clear], EXAMPLE) == [10, 20, 30]).all()
+    alpha = load_images([clear], jax.ShapeDtypeStruct((4, 4, 4), np.uint8))
+    assert (alpha == [10, 20, 30, 0]).all()
+
+
+def test_sizes_are_made_to_fit(tmp_path):
+    large = np.zeros((8, 16, 3))
+    large[:, 8:] = 200
+    images = load_images([save(tmp_path / 'large.png', large)], EXAMPLE)
+    assert (images[0, :, :2] == 0).all()
+    assert (images[0, :, 2:] == 200).all()
+
+
+def test_photographs_are_turned_upright_for_predictions_only(tmp_path):
+    array = np.zeros((4, 4, 3))
+    array[0] = 255  # the sensor's first row
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned by 90 degrees clockwise
+    path = save(tmp_path / 'photo.png', array, exif=exif)
+    upright = load_images([path], EXAMPLE)[0]
+    assert (upright[:, -1] == 255).all()
+    assert (upright[:, 0] == 0).all()
+    stored = decode(path.read_bytes(), (4, 4, 3), resize=False, upright=False)
+    assert (stored[0] == 255).all()
+
+
+@pytest.mark.parametrize('content', [b'', b'hello', b'\x89PNG\r\n\x1a\n'])
+def test_files_that_are_no_images(tmp_path, content):
+    path = tmp_path / 'note.png'
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r'note\.png: it is no image'):
+        load_images([path], EXAMPLE)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match=r'nowhere\.png: cannot be read: No such file'):
+        load_images([tmp_path / 'nowhere.png'], EXAMPLE)
+    with pytest.raises(UserError, match='Is a directory'):
+        load_images([tmp_path], EXAMPLE)
+    with pytest.raises(UserError, match='no image files'):
+        load_images([], EXAMPLE)
+
+
+def test_alpha_that_is_missing(colour):
+    with pytest.raises(UserError, match='no alpha channel'):
+        load_images([colour[0]], jax.ShapeDtypeStruct((4, 4, 4), np.uint8))
+
+
+def test_another_size_is_refused_where_sizes_are_fixed(colour):
+    with pytest.raises(ValueError, match='4x4, not 8x8'):
+        decode(colour[0].read_bytes(), (8, 8, 3), resize=False, upright=False)
+
+
+def test_normalise():
+    image = np.arange(2 * 3 * 3 * 2, dtype=np.uint8).reshape(2, 3, 3, 2)
+    batch = {'image': jnp.asarray(image), 'label': jnp.array([1, 2])}
+    plain = normalise(batch)
+    assert plain['image'].dtype == jnp.float32
+    np.testing.assert_allclose(plain['image'], image / 255, rtol=1e-6)
+    np.testing.assert_array_equal(plain['label'], [1, 2])
+    mean, std = (0.1, 0.2), (0.3, 0.4)
+    expected = (image / 255 - np.array(mean)) / np.array(std)
+    np.testing.assert_allclose(jax.jit(normalise)(batch, mean, std)['image'], expected, rtol=2e-5)
+    single = normalise({'image': jnp.asarray(image[0])}, (0.5,), (0.5,))
+    np.testing.assert_allclose(single['image'], image[0] / 127.5 - 1, rtol=1e-5, atol=1e-6)
+
+
+def test_normalise_leaves_its_argument_alone():
+    batch = {'image': jnp.zeros((1, 2, 2, 1), jnp.uint8)}
+    normalise(batch, (0.5,), (0.5,))
+    assert batch['image'].dtype == jnp.uint8

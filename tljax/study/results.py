@@ -196,7 +196,7 @@ def data_of(study: 'Study') -> dict[str, Any]:
         'validation': len(data.split('validation')),
         'test': len(data.split('test')),
         'classes': list(data.label_names),
-        'synthetic': ' '.join(f'The {whose}: {text}' for whose, text in said.items() if text),
+        'synthetic': ' '.join(f'The {whose} is {text}' for whose, text in said.items() if text),
     }
 
 

@@ -35,12 +35,13 @@ def shifted_slices_conv(
     return jnp.concatenate(slices, -1) @ kernel_hxwxIxO.reshape(-1, outputs)
 
 
-def conv3x3(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Conv:
+def conv3x3(inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs) -> nnx.Conv:
     """A 3x3 convolution that stays fast when kernels are mapped over (see above)."""
     return nnx.Conv(
         inputs,
         outputs,
         (3, 3),
+        use_bias=bias,
         kernel_init=nnx.initializers.he_normal(),
         conv_general_dilated=shifted_slices_conv,
         rngs=rngs,

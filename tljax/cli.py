@@ -17,6 +17,20 @@ from tljax.errors import RunError, UserError, nearest
 USAGE = 'python launch.py COMMAND --config=FILE[:ARG] [--config.key=value ...] --workdir=DIR'
 
 FLAGS = flags.FLAGS
+# Each flag, and the one command that takes it; '' is every command.
+OWN_FLAGS = {
+    'config': '',
+    'workdir': '',
+    'quiet': '',
+    'cache': '',
+    'split': 'evaluate',
+    'input': 'predict',
+    'output': 'predict',
+    'distributed': '',
+    'coordinator': '',
+    'num_processes': '',
+    'process_id': '',
+}
 
 
 def define_flags() -> None:
@@ -37,6 +51,9 @@ def define_flags() -> None:
     flags.DEFINE_string('input', None, 'predict: an image file, or a folder of them.')
     flags.DEFINE_string('output', None, "predict: JSON-lines file to write; '' is the terminal.")
     flags.DEFINE_bool('distributed', False, 'One of several processes of a cluster job.')
+    flags.DEFINE_string('coordinator', None, "HOST:PORT of process 0; '' is the cluster's own.")
+    flags.DEFINE_integer('num_processes', None, 'How many; left out, the cluster tells.')
+    flags.DEFINE_integer('process_id', None, 'Which of them this is; likewise.')
 
 
 def train() -> None:
@@ -190,23 +207,9 @@ def help_of(name: str) -> str:
     from tljax import config as config_lib
 
     define_flags()
-    own = {'split': 'evaluate', 'input': 'predict', 'output': 'predict'}
-    shown = [
-        flag
-        for flag in (
-            'config',
-            'workdir',
-            'quiet',
-            'cache',
-            'split',
-            'input',
-            'output',
-            'distributed',
-        )
-        if own.get(flag, name) == name
-    ]
+    shown = [flag for flag in OWN_FLAGS if OWN_FLAGS[flag] in ('', name)]
     lines = [introspection.getdoc(COMMANDS[name]) or '', '', f'Usage: {USAGE}', '', 'Flags:']
-    lines += [f'  --{f:13}{FLAGS[f].help} (default: {FLAGS[f].default})' for f in shown]
+    lines += [f'  --{f:15}{FLAGS[f].help} (default: {FLAGS[f].default})' for f in shown]
     lines += ['', 'Config keys and defaults (--config.KEY=VALUE):']
     lines += [
         f'  {key:24}{value!r}' for key, value in config_lib.flat(config_lib.default()).items()
@@ -285,4 +288,12 @@ def set_up_jax() -> None:
             jax.config.update('jax_compilation_cache_dir', str(home / 'tljax' / 'compiled'))
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
     if FLAGS.distributed:
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+        except ValueError as error:
+            raise UserError(
+                f'--distributed: {error} Where no cluster is recognised (Slurm, Open MPI, TPU, '
+                'Kubernetes), give --coordinator, --num_processes and --process_id.'
+            ) from error
+        if jax.process_index():
+            FLAGS.quiet = True

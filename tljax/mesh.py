@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tljax.errors import UserError
@@ -51,4 +52,16 @@ def put_batch(mesh: Mesh, local: Any) -> Any:
 
 def put_replicated(mesh: Mesh, tree: Any) -> Any:
     """Puts a whole tree, the same in every process, on every device."""
-    return jax.device_put(tree, replicated(mesh))
+    if jax.process_count() == 1:
+        return jax.device_put(tree, replicated(mesh))
+    return jax.tree.map(lambda leaf: _put_everywhere(mesh, leaf), tree)
+
+
+def _put_everywhere(mesh: Mesh, leaf: Any) -> jax.Array:
+    if isinstance(leaf, jax.Array):
+        if not leaf.is_fully_addressable:  # it is everywhere already
+            return leaf
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(_put_everywhere(mesh, jax.random.key_data(leaf)))
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, replicated(mesh), host.__getitem__)

@@ -135,6 +135,29 @@ def test_four_devices_give_the_result_of_one(launch, short, tmp_path):
         np.testing.assert_allclose(one[path], four[path], rtol=2e-3, atol=2e-4, err_msg=path)
 
 
+@pytest.mark.slow
+def test_two_processes_give_the_result_of_one(launch, short, tmp_path):
+    import socket
+    import subprocess
+
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        port = free.getsockname()[1]
+    arguments = (
+        *('train', *SHORT, f'--workdir={tmp_path / "run"}', '--distributed'),
+        *(f'--coordinator=localhost:{port}', '--num_processes=2'),
+    )
+    processes = [
+        subprocess.Popen(launch.command(*arguments, f'--process_id={index}'), env=launch.env)
+        for index in range(2)
+    ]
+    assert [process.wait(timeout=180) for process in processes] == [0, 0]
+    one, two = leaves(short), leaves(tmp_path / 'run')
+    for path in one:
+        np.testing.assert_allclose(one[path], two[path], rtol=2e-3, atol=2e-4, err_msg=path)
+    assert [m['step'] for m in metrics(tmp_path / 'run')] == [m['step'] for m in metrics(short)]
+
+
 def test_streamed_data_gives_the_same_parameters(launch, short, tmp_path):
     workdir = tmp_path / 'run'
     launch.ok('train', *SHORT, '--config.data.in_memory=off', f'--workdir={workdir}')

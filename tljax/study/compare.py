@@ -70,6 +70,10 @@ def compare(config: ConfigDict, workdir: Path, command: str, *, quiet: bool = Fa
     began = time.monotonic()
     if not config.source.uri:
         raise UserError('compare needs a source to compare with scratch: set config.source.uri.')
+    if jax.process_count() > 1:
+        raise UserError(
+            'compare runs in one process, over all of its devices; only train takes --distributed.'
+        )
     check(workdir, config, 'compare')
     source = sources.load(config, workdir, quiet=quiet)
     transfer = experiment_lib.build(config, source)

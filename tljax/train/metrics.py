@@ -7,12 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import jax
+
 
 class MetricWriter:
     """Writes scalars by step to `metrics.jsonl` and to TensorBoard.
 
     Used as a context manager. A resumed run first drops what was written after its checkpoint,
-    so that the file holds every step once.
+    so that the file holds every step once. With several processes, the first one writes.
 
     Args:
       workdir: the run's directory.
@@ -20,6 +22,9 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: Path, first_step: int = 0):
+        self._file = self._board = None
+        if jax.process_index() != 0:
+            return
         from tensorboardX import SummaryWriter
 
         self._path = workdir / 'metrics.jsonl'
@@ -32,6 +37,8 @@ class MetricWriter:
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:
         """Appends one line `{"step": ..., name: value}`; names may hold one '/', as in val/loss."""
         values = {name: float(value) for name, value in scalars.items()}
+        if self._file is None or self._board is None:
+            return
         self._file.write(json.dumps({'step': step, **values}) + '\n')
         self._file.flush()
         for name, value in values.items():
@@ -46,8 +53,9 @@ class MetricWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
-        self._board.close()
+        if self._file is not None and self._board is not None:
+            self._file.close()
+            self._board.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -296,4 +296,4 @@ def set_up_jax() -> None:
                 'Kubernetes), give --coordinator, --num_processes and --process_id.'
             ) from error
         if jax.process_index():
-            FLAGS.quiet = True
+            FLAGS['quiet'].value = True

@@ -9,8 +9,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
-
 from tljax.errors import UserError, nearest
 
 Tree = dict[str, Any]
@@ -171,6 +169,8 @@ def combine(first: Tree, second: Tree) -> Tree:
     >>> combine({'a': 1, 'b': None}, {'a': None, 'b': 2})
     {'a': 1, 'b': 2}
     """
+    import jax
+
     return jax.tree.map(
         lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None
     )
@@ -183,4 +183,6 @@ def nbytes(tree: Any) -> int:
     >>> nbytes({'a': np.zeros((2, 3), np.float32), 'b': None})
     24
     """
+    import jax
+
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -55,7 +55,7 @@ def test_help_loads_nothing_heavy(words):
     program = (
         'import sys; from tljax.cli import main; '
         f'status = main(["launch.py", *{words!r}]); '
-        'heavy = {"jax", "flax", "orbax", "tensorflow_datasets", "matplotlib", "sklearn", "scipy"}; '
+        'heavy = {"jax", "flax", "orbax", "tensorflow_datasets", "matplotlib", "scipy"}; '
         'loaded = heavy & set(sys.modules); '
         'assert not loaded, loaded; sys.exit(status)'
     )

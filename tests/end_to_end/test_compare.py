@@ -69,6 +69,7 @@ def test_a_second_call_reuses_every_run(launch, source, compared):
     assert before == {path: path.stat().st_mtime_ns for path in (workdir / 'runs').iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT], ids=['kill', 'ctrl-c'])
 def test_a_stopped_study_goes_on_and_finds_the_same(launch, source, compared, tmp_path, number):
     workdir = tmp_path / 'run'
@@ -85,6 +86,7 @@ def test_a_stopped_study_goes_on_and_finds_the_same(launch, source, compared, tm
         assert one['test'] == other['test'], path.name
 
 
+@pytest.mark.slow
 def test_mapped_runs_find_what_runs_one_after_another_find(launch, source, compared, tmp_path):
     workdir = tmp_path / 'run'
     launch.ok('compare', *SMALL, source, '--config.study.vectorize=on', f'--workdir={workdir}')

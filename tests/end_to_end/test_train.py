@@ -70,8 +70,11 @@ def test_a_run_leaves_what_is_promised(undisturbed):
 
 @pytest.mark.parametrize(
     ('number', 'step'),
-    [(signal.SIGKILL, 400), (signal.SIGTERM, 700), (signal.SIGINT, 900)],
-    ids=['kill', 'term', 'ctrl-c'],
+    [
+        pytest.param(signal.SIGKILL, 400, id='kill'),
+        pytest.param(signal.SIGTERM, 700, id='term', marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 900, id='ctrl-c', marks=pytest.mark.slow),
+    ],
 )
 def test_a_stopped_run_ends_with_the_same_parameters(launch, undisturbed, tmp_path, number, step):
     workdir = tmp_path / 'run'

@@ -128,6 +128,9 @@ def predict() -> None:
         raise UserError(f'--output={FLAGS.output} cannot be written: {error.strerror}.') from error
 
 
+# These find the config in the workdir, where --config is left out.
+READERS = ('evaluate', 'predict')
+
 COMMANDS: dict[str, Callable[[], None]] = {
     'train': train,
     'compare': compare,
@@ -143,7 +146,7 @@ def main(argv: list[str]) -> int:
         command = command_of(argv)
         if command is None:
             return 0
-        parse([argv[0], *argv[2:]])
+        parse([argv[0], *argv[2:]], argv[1])
         set_up_logging()
         set_up_jax()
         command()
@@ -208,7 +211,8 @@ def help_of(name: str) -> str:
 
     define_flags()
     shown = [flag for flag in OWN_FLAGS if OWN_FLAGS[flag] in ('', name)]
-    lines = [introspection.getdoc(COMMANDS[name]) or '', '', f'Usage: {USAGE}', '', 'Flags:']
+    usage = USAGE.replace('COMMAND', name)
+    lines = [introspection.getdoc(COMMANDS[name]) or '', '', f'Usage: {usage}', '', 'Flags:']
     lines += [f'  --{f:15}{FLAGS[f].help} (default: {FLAGS[f].default})' for f in shown]
     lines += ['', 'Config keys and defaults (--config.KEY=VALUE):']
     lines += [
@@ -217,37 +221,57 @@ def help_of(name: str) -> str:
     return '\n'.join(lines)
 
 
-def parse(argv: list[str]) -> None:
+def parse(argv: list[str], command: str) -> None:
     """Parses the flags.
 
     Raises:
       UserError: an unknown flag or config key, a value of the wrong type, a bad config file.
     """
-    from tljax import config as config_lib
-
     define_flags()
-    given = [word for word in argv if word.startswith(('--config=', '-config='))]
-    if given:
-        config_lib.read(given[-1].partition('=')[2])  # ml_collections' own errors are tracebacks
+    argv = [found_config(word) for word in argv]
     try:
         rest = FLAGS(argv)[1:]
     except (flags.Error, OSError, ValueError, TypeError) as error:
         raise UserError(str(error)) from error
     except (AttributeError, KeyError) as error:
-        words = str(error.args[0]).strip("'").replace("'\n", '. ').replace('\\n', ' ')
-        raise UserError(f'unknown config key {words}') from error
+        raise UserError(f'unknown config key: {tidy(error)}') from error
     if rest:
         raise UserError(f'unexpected argument {rest[0]!r}.\nUsage: {USAGE}')
-    for name in ('config', 'workdir'):
-        if FLAGS[name].value is None:
+    for name in ('workdir', 'config'):
+        if FLAGS[name].value is None and not (name == 'config' and command in READERS):
             raise UserError(f'--{name} is missing.\nUsage: {USAGE}')
 
 
-def resolved() -> Any:
-    """The config of the command line, completed and checked."""
+def found_config(word: str) -> str:
+    """A `--config=FILE` with the path that the file was found at; any other word as it is.
+
+    The recipe is tried here first, since ml_collections' own errors are tracebacks.
+    """
     from tljax import config as config_lib
 
-    return config_lib.resolve(FLAGS.config)
+    flag, equals, spec = word.partition('=')
+    if not equals or flag.lstrip('-') != 'config':
+        return word
+    config_lib.read(spec)
+    file, colon, argument = spec.partition(':')
+    return f'--config={config_lib.path_of(file)}{colon}{argument}'
+
+
+def tidy(error: BaseException) -> str:
+    """The first lines of a library's message, on one line."""
+    words = str(error.args[0] if error.args else error).replace('\\n', '\n').replace("\\'", "'")
+    return ' '.join(line.strip(" '") for line in words.splitlines() if line.strip(" '")) + '.'
+
+
+def resolved() -> Any:
+    """The config of the command line, completed and checked; else the one the workdir holds."""
+    from tljax import config as config_lib
+
+    if FLAGS.config is not None:
+        return config_lib.resolve(FLAGS.config)
+    from tljax.train.workdir import held_config
+
+    return held_config(workdir_of())
 
 
 def workdir_of() -> Path:

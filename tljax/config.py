@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from tljax import trees
 from tljax.errors import UserError, nearest
@@ -87,7 +87,7 @@ def default() -> ConfigDict:
                 in_memory='auto',
             ),
             transfer=dict(
-                policy='full',  # a name, or a list of phases
+                policy=FieldReference('full', field_type=object),  # a name, or a list of phases
                 reset=(),  # expressions: target leaves left at their initialisation
                 rename=(),  # (expression, replacement) pairs on source paths
                 resize=(),  # (expression, 'position' or 'channels') pairs on target paths
@@ -198,11 +198,9 @@ def resolve(config: Mapping[str, Any], where: str = 'config') -> ConfigDict:
 
 
 def set_value(section: ConfigDict, key: str, value: Any, dotted: str, where: str) -> None:
-    """Sets one key, keeping the default's type; only a policy may be a name or a list."""
-    if dotted == 'transfer.policy' and isinstance(value, list | tuple):
-        with section.ignore_type():
-            section[key] = list(value)
-        return
+    """Sets one key, keeping the default's type."""
+    if dotted == 'transfer.policy' and not isinstance(value, str | list | tuple):
+        raise UserError(f'{where}.{dotted} takes a name or a list of phases, not {value!r}.')
     if isinstance(section[key], tuple) and isinstance(value, list):
         value = tuple(value)
     if dotted == 'data.holdout':
@@ -259,12 +257,7 @@ def read(spec: str) -> Any:
       UserError: as for `load`; whatever goes wrong inside the recipe is the recipe's.
     """
     file, _, argument = spec.partition(':')
-    path = Path(file)
-    if not path.is_absolute() and not path.exists():
-        path = Path(__file__).parents[1] / file
-    if not path.is_file():
-        recipes = [str(p) for p in Path('configs').glob('**/*.py')]
-        raise UserError(f'there is no config file {file!r}.{nearest(file, recipes)}')
+    path = path_of(file)
     module_spec = importlib.util.spec_from_file_location('tljax_recipe', path)
     assert module_spec is not None
     assert module_spec.loader is not None
@@ -274,5 +267,19 @@ def read(spec: str) -> Any:
         if hasattr(module, 'get_config'):
             return module.get_config(argument) if argument else module.get_config()
     except Exception as error:
-        raise UserError(f'{spec}: {type(error).__name__}: {error}') from error
+        words = ' '.join(str(error.args[0] if error.args else error).replace('\\n', ' ').split())
+        raise UserError(f'{spec}: {type(error).__name__}: {words}') from error
     raise UserError(f'{path} has no get_config(arg), so it is no recipe.')
+
+
+def path_of(file: str) -> Path:
+    """Where a recipe lies: here, or else in the project.
+
+    Raises:
+      UserError: in neither.
+    """
+    for path in (Path(file), Path(__file__).parents[1] / file):
+        if path.is_file():
+            return path
+    recipes = [str(path) for path in Path('configs').glob('**/*.py')]
+    raise UserError(f'there is no config file {file!r}.{nearest(file, recipes)}')

@@ -171,7 +171,7 @@ def test_equal_arms_show_nothing(seeds, evaluations, zero):
     if evaluations == 6:
         assert all(m.mean is not None for m in found.values())
     decided = verdict(found['negative_transfer_gap'], np.zeros(seeds), 0.01)
-    assert decided.name == ('undecided' if seeds == 1 else 'equivalent')
+    assert decided.name == ('undecided' if seeds < 5 else 'equivalent')
 
 
 def test_swapping_the_arms_turns_the_differences():

@@ -58,6 +58,7 @@ def test_a_group_too_large_for_the_device_is_halved(small_config, small_source, 
             raise mapped.OutOfMemory
 
     monkeypatch.setattr(mapped, '_check_memory', refuse_more_than_one)
+    arm.mapped.clear()
     parts = mapped.run(arm, SPECS, ignore)
     assert len(sizes) == 3  # refused with three, then a group of two and one of one
     for one, other in zip(whole, parts, strict=True):
@@ -133,3 +134,28 @@ def test_tuning_takes_the_best_mean_and_counts_divergence_as_chance(small_config
     assert [trial['validation'] for trial in trials] == pytest.approx([0.5, 0.55, 0.5])
     single = small_config(study={'trials': 1})
     assert compare.tune(FakeLedger([]), 'transfer', arm_of(single, small_source)) == (0.001, [])
+
+
+def test_records_of_another_source_or_config_are_run_again(small_config, small_source, tmp_path):
+    from tljax.progress import Progress
+
+    config = small_config()
+    spec = [RunSpec(0, 0.1, True)]
+    arm = arm_of(config, small_source)
+    with Progress(100, 'step', quiet=True) as progress:
+
+        def ran(arm):
+            ledger = compare.Ledger(tmp_path / 'runs', progress, lambda step: False)
+            ledger.records('transfer', arm, spec)
+            return ledger.ran
+
+        assert ran(arm) == 1
+        assert ran(arm) == 0
+        moved = {path: leaf + 1 for path, leaf in small_source.leaves.items()}
+        other = arm_of(config, experiment_lib.Source(moved, small_source.card))
+        assert ran(other) == 1
+        assert ran(arm_of(small_config(train={'accumulate': 2}), small_source)) == 1
+        (record,) = (tmp_path / 'runs').iterdir()
+        for content in ('{}', '{"of"', '[1]'):
+            record.write_text(content)
+            assert ran(arm) == 1

@@ -39,6 +39,12 @@ def test_steps_are_numbers_shares_or_the_rest():
         ([{'rules': RULES}, {'rules': RULES}], 'only the last phase may leave out steps'),
         ([{'steps': 10, 'rules': RULES}, {'rules': RULES}], 'every phase needs one at least'),
         ([{'steps': 2.5, 'rules': RULES}, {'rules': RULES}], '2.5 steps'),
+        ([{'steps': 'half', 'rules': RULES}], "steps is 'half'"),
+        ([{'rules': ['head/.*']}], "'head/.*' is no rule"),
+        ([{'rules': [('.*', 0.1)]}], 'a rule gives None (frozen) or dict'),
+        ([{'rules': [('.*', {'rate': 0.1})]}], 'a rule gives None (frozen) or dict'),
+        ([{'rules': [('.*', {'lr': 'x'})]}], "lr of the rule for '.*' is 'x'"),
+        ([{'rules': [('.*', {'lr': -1})]}], 'it takes a number, 0 or more'),
     ],
 )
 def test_wrong_policies(policy, said):
@@ -54,8 +60,6 @@ def test_wrong_policies(policy, said):
         ([('.*', {}), ('head/.*', None)], 'is never reached'),
         ([('haed/.*', {}), ('.*', None)], "the rule 'haed/.*' matches no leaf"),
         ([('conv', {}), ('.*', None)], "did you mean '.*conv.*'"),
-        ([('.*', 0.1)], 'a rule gives None (frozen) or dict'),
-        ([('.*', {'rate': 0.1})], 'a rule gives None (frozen) or dict'),
         ([('.*', None)], 'every leaf is frozen'),
         ([('*', {})], 'is no regular expression'),
     ],

@@ -5,6 +5,7 @@ A model is an NNX module only while it is built and while it is called; everywhe
 """
 
 import dataclasses
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -36,6 +37,10 @@ class Model:
 
     def shapes(self) -> dict[str, Tree]:
         """The same with a ShapeDtypeStruct for every leaf; nothing is computed."""
+        return self._shapes
+
+    @functools.cached_property
+    def _shapes(self) -> dict[str, Tree]:
         return jax.eval_shape(self.init, jax.random.key(0))
 
     def graph(self, *, train: bool, frozen: Collection[str] = ()) -> nnx.GraphDef:

@@ -1,8 +1,9 @@
 """Did transfer help? Both arms, tuned alike, paired over seeds, measured and reported."""
 
 import dataclasses
+import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from tljax import config as config_lib
 from tljax import mesh as mesh_lib
 from tljax.errors import Interrupted, RunError, UserError
 from tljax.progress import Progress
@@ -86,6 +88,7 @@ def compare(config: ConfigDict, workdir: Path, command: str, *, quiet: bool = Fa
     arms = {name: Arm(e, config.study.eval_points) for name, e in experiments.items()}
     with stop_requested() as stop, Progress(total_steps(config), 'step', quiet=quiet) as progress:
         ledger = Ledger(workdir / 'runs', progress, stop)
+        before = ledger.seconds()
         lrs, trials, records = {}, {}, {}
         for name, arm in arms.items():
             lrs[name], trials[name] = tune(ledger, name, arm)
@@ -93,9 +96,8 @@ def compare(config: ConfigDict, workdir: Path, command: str, *, quiet: bool = Fa
             records[name] = ledger.records(name, arm, specs)
             check_finite(name, specs, records[name])
         probes = {name: probe.accuracies(arm, seeds) for name, arm in arms.items()}
-    study = Study(
-        arms, lrs, trials, records, seeds, probes, vectorized(transfer), time.monotonic() - began
-    )
+        seconds = ledger.spent(before, time.monotonic() - began)
+    study = Study(arms, lrs, trials, records, seeds, probes, vectorized(transfer), seconds)
     content = results.results(study, command)
     report.write(content, workdir / 'report')
     return content
@@ -158,10 +160,14 @@ def check_finite(name: str, specs: Sequence[RunSpec], records: Sequence[RunRecor
 
 
 class Ledger:
-    """Runs what is missing and keeps every record in `workdir/runs`, so that a study resumes."""
+    """Runs what is missing and keeps every record in `workdir/runs`, so that a study resumes.
+
+    A record says which config and which source's leaves it is of: one of others is run again.
+    """
 
     def __init__(self, directory: Path, progress: Progress, stop: Callable[[int], bool]):
         self.directory, self.progress, self.stop = directory, progress, stop
+        self.ran = 0
         directory.mkdir(parents=True, exist_ok=True)
 
     def records(self, name: str, arm: Arm, specs: Sequence[RunSpec]) -> list[RunRecord]:
@@ -170,20 +176,40 @@ class Ledger:
         Raises:
           Interrupted: the user asked to stop; finished runs are kept.
         """
+        identity = identity_of(arm.experiment)
         paths = {spec: self.directory / f'{name}-{file_name(spec)}' for spec in specs}
-        missing = [spec for spec in specs if not paths[spec].exists()]
+        found = {spec: self.kept(path, identity) for spec, path in paths.items()}
+        missing = [spec for spec in specs if found[spec] is None]
         steps = arm.experiment.config.train.steps
         self.progress.update(steps * (len(specs) - len(missing)))
         self.progress.note(f'{name}, {"trials" if specs[0].trial else "seeds"}')
-        if missing and vectorized(arm.experiment) and mapped.fits(arm):
-            logging.info('%s: %d runs as one program.', name, len(missing))
-            for spec, record in zip(missing, mapped.run(arm, missing, self.tick), strict=True):
-                write_json(paths[spec], dataclasses.asdict(record))
+        for spec, record in self.run(arm, missing):
+            write_json(paths[spec], {'of': identity, **dataclasses.asdict(record)})
+            found[spec] = record
+            self.ran += 1
+        return [record for record in found.values() if record is not None]
+
+    def run(self, arm: Arm, specs: Sequence[RunSpec]) -> Iterator[tuple[RunSpec, RunRecord]]:
+        """Runs, mapped into one program or one after another."""
+        if specs and vectorized(arm.experiment) and mapped.fits(arm):
+            logging.info('%d runs as one program.', len(specs))
+            yield from zip(specs, mapped.run(arm, specs, self.tick), strict=True)
         else:
-            for spec in missing:
-                record = arm.run(spec, self.tick)
-                write_json(paths[spec], dataclasses.asdict(record))
-        return [RunRecord(**read_json(paths[spec])) for spec in specs]
+            for spec in specs:
+                yield spec, arm.run(spec, self.tick)
+
+    def kept(self, path: Path, identity: str) -> RunRecord | None:
+        """The record in a file; None if there is none, or it is damaged or of something else."""
+        if not path.exists():
+            return None
+        try:
+            content = read_json(path)
+            if content.pop('of') == identity:
+                return RunRecord(**content)
+            logging.warning('%s is of another config or source; run again.', path)
+        except (UserError, KeyError, TypeError):
+            logging.warning('%s is damaged; run again.', path)
+        return None
 
     def tick(self, steps: int) -> None:
         """Shows progress; between steps is where a study stops when asked to."""
@@ -193,6 +219,26 @@ class Ledger:
                 f'stopped; the finished runs are kept in {self.directory}, and the same command '
                 'goes on from there.'
             )
+
+    def seconds(self) -> float:
+        """What earlier calls of the same study took, as far as they were not killed."""
+        path = self.directory.parent / 'seconds.json'
+        return float(read_json(path)['seconds']) if path.exists() else 0.0
+
+    def spent(self, before: float, now: float) -> float:
+        """Adds up, and keeps, the time of all calls; one that found everything done adds none."""
+        total = before + now if self.ran or not before else before
+        write_json(self.directory.parent / 'seconds.json', {'seconds': total})
+        return total
+
+
+def identity_of(experiment: experiment_lib.Experiment) -> str:
+    """Hexadecimal sha256 of what decides an arm's runs: its config, and its source's leaves."""
+    digest = hashlib.sha256(config_lib.fingerprint(experiment.config).encode())
+    for path, leaf in sorted(experiment.loaded.items()):
+        digest.update(path.encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
 
 
 def file_name(spec: RunSpec) -> str:

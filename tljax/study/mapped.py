@@ -109,7 +109,10 @@ class _Group:
 
     def _phase(self, index: int, state: Any, frozen: Any, tick: Callable[[int], None]):
         phase = self.arm.programs[index].phase
-        program = self._compile(index, state, frozen)
+        key = index, len(self.specs), CHUNK
+        if key not in self.arm.mapped:  # trials and seeds run the same program
+            self.arm.mapped[key] = self._compile(index, state, frozen)
+        program = self.arm.mapped[key]
         data, valid = self.arm.pool.resident, self.arm.validation.resident
         curves, began = [], time.monotonic()
         for first in range(phase.first, phase.end, CHUNK):

@@ -99,6 +99,7 @@ class Arm:
         self.init = jax.jit(experiment.init)
         self.steps = [compiled_step(program) for program in self.programs]
         self._warm: set[int] = set()
+        self.mapped: dict[Any, Any] = {}  # programs that `tljax.study.mapped` compiled
 
     @functools.cached_property
     def test(self) -> Feed:

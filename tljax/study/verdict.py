@@ -35,6 +35,8 @@ def verdict(gap: Measure, differences: npt.ArrayLike, delta: float, unit: str = 
     equivalent if all of it is within +-delta, ends included (two one-sided tests at 2.5 %,
     Schuirmann 1987); else undecided.
 
+    Fewer than five seeds are always undecided.
+
     Undecided comes with the number of seeds that would settle it. An interval around the mean d
     with half width h names a winner once h < |d|, and equivalence once h <= delta - |d|, so the
     half width to get below is max(|d|, delta - |d|), the easier of the two: at least delta / 2,
@@ -63,6 +65,8 @@ def verdict(gap: Measure, differences: npt.ArrayLike, delta: float, unit: str = 
     if gap.low is None or gap.high is None or gap.mean is None:
         return _no_interval(gap, unit)
     found = f'(95 % interval {_range(gap.low, gap.high, unit)}, {gap.n} paired seeds)'
+    if gap.n < FEWEST_SEEDS:
+        return _too_few(gap, unit, found)
     within = gap.low >= -delta - ROUNDING and gap.high <= delta + ROUNDING
     small = f', though by less than the {delta:g}{unit} that counts as equal' if within else ''
     if gap.low > ROUNDING or gap.high < -ROUNDING:
@@ -90,6 +94,19 @@ def _undecided(gap: Measure, differences: np.ndarray, delta: float, found: str) 
     )
     return Verdict(
         'undecided', f'Whether transfer or scratch ends better is open {found}. {settle}', more
+    )
+
+
+def _too_few(gap: Measure, unit: str, found: str) -> Verdict:
+    """The interval of so few seeds is too narrow to be read: `seeds_note` says how much so."""
+    more = FEWEST_SEEDS - gap.n
+    side = 'worse' if (gap.mean or 0) > 0 else 'better'
+    what = f'ends {side} by {_size(gap.mean)}{unit}' if gap.mean else 'ends equal'
+    return Verdict(
+        'undecided',
+        f'Transfer {what} {found}, but so few seeds are a smoke test: at least {more} more are '
+        'needed for a verdict.',
+        more,
     )
 
 

@@ -142,6 +142,7 @@ def build(config: ConfigDict, source: Source | None, *, data: Data | None = None
     """
     if data is None:
         data = opened(json.dumps(config_lib.plain(config)['data']), config.seed)
+    data.subset(config.seed)  # too few labels are found here, before anything is trained
     task = tasks.create(config.task, data.label_names)
     model = models.build(config.model, data.example, task.outputs)
     if source is None:

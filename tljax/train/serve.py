@@ -72,6 +72,11 @@ def predict(config: ConfigDict, workdir: Path, source: Path) -> list[dict[str, A
 
 def _trained(config: ConfigDict, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
     claim = workdir / 'config.json'
+    if claim.exists() and read_json(claim).get('command') == 'compare':
+        raise UserError(
+            f'--workdir={workdir} holds a comparison, which keeps no models. Train one with '
+            '`launch.py train` in another workdir; the source is in its source/.'
+        )
     if not claim.exists() or not (workdir / 'model' / 'card.json').exists():
         raise UserError(
             f'--workdir={workdir} holds no trained model. Train one first: '

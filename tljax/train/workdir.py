@@ -73,6 +73,18 @@ def check_claim(path: Path, config: ConfigDict, command: str) -> None:
     )
 
 
+def held_config(workdir: Path) -> ConfigDict:
+    """The config that a workdir was claimed with.
+
+    Raises:
+      UserError: it holds none.
+    """
+    path = workdir / 'config.json'
+    if not path.exists():
+        raise UserError(f'--workdir={workdir} holds no run (no config.json).')
+    return config_lib.resolve(read_json(path).get('config', {}), where=str(path))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The content of a JSON file.
 
@@ -82,7 +94,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f'{path} cannot be read: {error}') from error
+        raise UserError(
+            f'{path} cannot be read: {error}. Delete it, or choose another --workdir.'
+        ) from error
     if not isinstance(content, dict):
         raise UserError(f'{path} holds no JSON object.')
     return content

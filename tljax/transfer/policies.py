@@ -77,10 +77,13 @@ def phases(policy: str | Sequence[Mapping[str, Any]], total_steps: int) -> tuple
             if index < len(policy) - 1:
                 raise UserError(f'{where}: only the last phase may leave out steps.')
             steps = total_steps - first
+        elif not isinstance(steps, int | float) or isinstance(steps, bool):
+            raise UserError(f'{where}.steps is {steps!r}; it takes a number of steps, or a share.')
         elif 0 < steps < 1:
             steps = round(steps * total_steps)
         if steps < 1 or steps != int(steps):
             raise UserError(f'{where}.steps: {steps} steps; every phase needs one at least.')
+        check_rules(phase['rules'], where)
         laid.append(Phase(first, int(steps), [(rule[0], rule[1]) for rule in phase['rules']]))
         first += int(steps)
     if first != total_steps:
@@ -91,13 +94,37 @@ def phases(policy: str | Sequence[Mapping[str, Any]], total_steps: int) -> tuple
     return tuple(laid)
 
 
+def check_rules(rules: Any, where: str) -> None:
+    """Raises UserError unless every rule is (expression, None or a dict of multipliers)."""
+    for rule in rules if isinstance(rules, list | tuple) else [rules]:
+        if not isinstance(rule, list | tuple) or len(rule) != 2 or not isinstance(rule[0], str):
+            raise UserError(
+                f"{where}.rules: {rule!r} is no rule; a rule is a pair such as ('head/.*', dict()) "
+                "or ('.*', None)."
+            )
+        value = rule[1]
+        if value is None:
+            continue
+        if not isinstance(value, Mapping) or set(value) - {'lr', 'wd'}:
+            raise UserError(
+                f'{where}.rules: the rule for {rule[0]!r} gives {value!r}; a rule gives None '
+                '(frozen) or dict(lr=..., wd=...), multipliers of optim.lr and optim.weight_decay.'
+            )
+        for key, number in value.items():
+            if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 0:
+                raise UserError(
+                    f'{where}.rules: {key} of the rule for {rule[0]!r} is {number!r}; it takes a '
+                    'number, 0 or more.'
+                )
+
+
 def decide(phase: Phase, paths: Iterable[str]) -> dict[str, dict[str, float] | None]:
     """What a phase does to each parameter: None if frozen, else `{'lr': ..., 'wd': ...}`.
 
     `wd` is there only if a rule gives it.
 
     Raises:
-      UserError: an uncovered leaf, a dead rule, or a value that is no rule's.
+      UserError: an uncovered leaf, a dead rule, or everything frozen.
 
     >>> decide(Phase(0, 1, [('head/.*', dict(lr=0.1)), ('.*', None)]), ['head/bias', 'stem/bias'])
     {'head/bias': {'lr': 0.1}, 'stem/bias': None}
@@ -105,11 +132,6 @@ def decide(phase: Phase, paths: Iterable[str]) -> dict[str, dict[str, float] | N
     decisions = {}
     for path, value in trees.match(phase.rules, paths, f'{KEY} rules').items():
         if value is not None:
-            if not isinstance(value, Mapping) or set(value) - {'lr', 'wd'}:
-                raise UserError(
-                    f'{KEY}: the rule for {path!r} gives {value!r}; a rule gives None (frozen) or '
-                    'dict(lr=..., wd=...), multipliers of optim.lr and optim.weight_decay.'
-                )
             value = {'lr': 1.0, **value}
         decisions[path] = value
     if all(value is None for value in decisions.values()):

@@ -35,6 +35,7 @@ def test_wrong_words(launch, arguments, said):
         (('--config.data.train=trian',), 'config.data.train'),
         (('--config.data.test=train',), 'overlap'),
         (('--config.data.shots=1000',), 'config.data.shots'),
+        (('--config.transfer.policy=3', '--config.source.uri=SOURCE'), 'transfer.policy'),
         (('--config.data.classes=("11",)',), 'config.data.classes'),
         (('--config.model.name=convet',), "Did you mean 'convnet'"),
         (('--config.task.name=clasification',), "Did you mean 'classification'"),
@@ -107,6 +108,14 @@ def test_an_unwritable_workdir(launch, tmp_path, command):
 def test_a_workdir_without_a_model(launch, tmp_path, command):
     said = launch.refused(command, TRAIN[1], f'--workdir={tmp_path}', f'--input={tmp_path}')
     assert 'holds no trained model' in said
+
+
+def test_a_config_is_found_from_any_folder_and_in_the_workdir(launch, source, tmp_path):
+    for words in (('inspect', TRAIN[1], '--workdir=run'), ('evaluate', f'--workdir={source}')):
+        done = subprocess.run(
+            launch.command(*words), env=launch.env, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_full_disk_is_no_traceback_and_loses_nothing(launch, tmp_path):

@@ -22,7 +22,7 @@ FLOORS = {
     'study': 4,
     'cli': 5,
 }
-FILES = sorted(path for path in (ROOT / 'tljax').rglob('*.py') if path.parent != ROOT)
+FILES = sorted((ROOT / 'tljax').rglob('*.py'))
 
 
 def imported(path: Path) -> set[str]:
@@ -33,6 +33,9 @@ def imported(path: Path) -> set[str]:
             rooms |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or '').startswith('tljax.'):
             rooms.add(str(node.module).split('.')[1])
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith('tljax.')]
+            rooms |= {name.split('.')[1] for name in names}
     return rooms - {'__version__'}
 
 

@@ -228,7 +228,7 @@ def parse(argv: list[str], command: str) -> None:
       UserError: an unknown flag or config key, a value of the wrong type, a bad config file.
     """
     define_flags()
-    argv = [found_config(word) for word in argv]
+    argv = [found_config(word) for word in joined(argv)]
     try:
         rest = FLAGS(argv)[1:]
     except (flags.Error, OSError, ValueError, TypeError) as error:
@@ -237,9 +237,21 @@ def parse(argv: list[str], command: str) -> None:
         raise UserError(f'unknown config key: {tidy(error)}') from error
     if rest:
         raise UserError(f'unexpected argument {rest[0]!r}.\nUsage: {USAGE}')
+    for name, owner in OWN_FLAGS.items():
+        if owner not in ('', command) and FLAGS[name].present:
+            raise UserError(f'--{name} belongs to the command {owner}; {command} does not read it.')
     for name in ('workdir', 'config'):
         if FLAGS[name].value is None and not (name == 'config' and command in READERS):
             raise UserError(f'--{name} is missing.\nUsage: {USAGE}')
+
+
+def joined(argv: list[str]) -> list[str]:
+    """`--config FILE` as one word, `--config=FILE`."""
+    words = list(argv)
+    for index in range(len(words) - 1):
+        if words[index] in ('--config', '-config'):
+            words[index : index + 2] = [f'--config={words[index + 1]}', '']
+    return [word for word in words if word]
 
 
 def found_config(word: str) -> str:
@@ -300,6 +312,17 @@ def set_up_logging() -> None:
     handler.addFilter(is_news)
     logging.set_verbosity(logging.WARNING if FLAGS.quiet else logging.INFO)
     logging.set_stderrthreshold('info')
+    sys.excepthook = quiet_about_closed_loops
+
+
+def quiet_about_closed_loops(kind: Any, error: BaseException, trace: Any) -> None:
+    """Prints an exception, unless it is the echo of a failed save.
+
+    After a full disk TensorStore's threads report to an event loop that Orbax has closed already;
+    the failure itself is raised, and told, where the save was waited for.
+    """
+    if not (kind is RuntimeError and str(error) == 'Event loop is closed'):
+        sys.__excepthook__(kind, error, trace)
 
 
 def set_up_jax() -> None:
@@ -311,10 +334,12 @@ def set_up_jax() -> None:
         if getattr(jax.config, 'jax_compilation_cache_dir', None) is None:
             jax.config.update('jax_compilation_cache_dir', str(home / 'tljax' / 'compiled'))
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+    else:
+        jax.config.update('jax_enable_compilation_cache', False)
     if FLAGS.distributed:
         try:
             jax.distributed.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             raise UserError(
                 f'--distributed: {error} Where no cluster is recognised (Slurm, Open MPI, TPU, '
                 'Kubernetes), give --coordinator, --num_processes and --process_id.'

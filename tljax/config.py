@@ -7,6 +7,7 @@ differs. Keys are the same in every recipe, so a key that is not here is a mista
 import hashlib
 import importlib.util
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,18 @@ LEAST = {
     'data.shots': 0,
     'optim.clip': 0,
     'optim.lr': 1e-30,
+    'optim.momentum': 0,
     'optim.warmup_steps': 0,
     'optim.weight_decay': 0,
+    'seed': 0,
     'study.delta': 0,
+    'study.eval_points': 2,
     'study.lr_high': 1e-30,
     'study.lr_low': 1e-30,
     'study.seeds': 1,
     'study.trials': 1,
     'study.tuning_seeds': 1,
+    'task.label_smoothing': 0,
     'train.accumulate': 1,
     'train.batch_size': 1,
     'train.eval_every': 1,
@@ -52,6 +57,18 @@ LEAST = {
     'train.log_every': 1,
     'train.save_every': 1,
     'train.steps': 1,
+}
+
+
+ABOVE = {
+    'optim.clip': math.inf,
+    'optim.lr': math.inf,
+    'optim.momentum': 1,
+    'optim.weight_decay': math.inf,
+    'seed': 2**31,
+    'study.delta': math.inf,
+    'study.lr_high': math.inf,
+    'task.label_smoothing': 1,
 }
 
 
@@ -223,13 +240,16 @@ def check_values(config: ConfigDict, where: str) -> None:
         if values[key] not in known:
             raise UserError(f'{where}.{key} is {values[key]!r}; it takes one of {known}.')
     for key, least in LEAST.items():
-        if not values[key] >= least:  # written so that nan fails too
+        if key in values and not values[key] >= least:  # written so that nan fails too
             floor = 'above 0' if least == 1e-30 else f'{least} or more'
             raise UserError(f'{where}.{key} is {values[key]!r}; it must be {floor}.')
-    if config.study.lr_low > config.study.lr_high:
+    for key, above in ABOVE.items():
+        if key in values and not values[key] < above:
+            raise UserError(f'{where}.{key} is {values[key]!r}; it must be below {above:g}.')
+    if config.study.trials > 1 and config.study.lr_low >= config.study.lr_high:
         raise UserError(
-            f'{where}.study.lr_low ({config.study.lr_low}) is above study.lr_high '
-            f'({config.study.lr_high}).'
+            f'{where}.study.lr_low ({config.study.lr_low}) must be below study.lr_high '
+            f'({config.study.lr_high}); for a single learning rate set study.trials to 1.'
         )
     if config.train.batch_size % config.train.accumulate:
         raise UserError(

@@ -20,13 +20,25 @@ def ignore(steps):
     return None
 
 
-@pytest.mark.parametrize('policy', ['lp_ft', 'scratch'])
+def records(pairs):
+    return [record for _, record in pairs]
+
+
+TRAINED_THEN_FROZEN = [
+    {'steps': 6, 'rules': [('.*', {})]},
+    {'rules': [('head/.*', {}), ('.*', None)]},
+]
+
+
+@pytest.mark.parametrize(
+    'policy', ['lp_ft', TRAINED_THEN_FROZEN, 'scratch'], ids=['lp_ft', 'freezing', 'scratch']
+)
 def test_mapped_runs_equal_single_runs(small_config, small_source, policy):
     scratch = policy == 'scratch'
     transfer = {} if scratch else {'policy': policy, 'reset': ('head/.*',)}
     arm = arm_of(small_config(transfer=transfer), None if scratch else small_source)
     single = [arm.run(spec, ignore) for spec in SPECS]
-    together = mapped.run(arm, SPECS, ignore)
+    together = records(mapped.run(arm, SPECS, ignore))
     for one, other in zip(single, together, strict=True):
         assert one.steps == other.steps
         # A score near a tie may fall either way: one of 239 validation, 600 test examples.
@@ -38,10 +50,10 @@ def test_mapped_runs_equal_single_runs(small_config, small_source, policy):
 
 def test_steps_beyond_a_chunk_and_of_padding(small_config, small_source, monkeypatch):
     arm = arm_of(small_config(), small_source)
-    whole = mapped.run(arm, SPECS, ignore)
+    whole = records(mapped.run(arm, SPECS, ignore))
     monkeypatch.setattr(mapped, 'CHUNK', 5)  # 12 steps: two full chunks and one padded
     ticks = []
-    parts = mapped.run(arm, SPECS, ticks.append)
+    parts = records(mapped.run(arm, SPECS, ticks.append))
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one.validation, other.validation, atol=1.5 / 239)
     assert ticks == [15, 15, 6]
@@ -49,7 +61,7 @@ def test_steps_beyond_a_chunk_and_of_padding(small_config, small_source, monkeyp
 
 def test_a_group_too_large_for_the_device_is_halved(small_config, small_source, monkeypatch):
     arm = arm_of(small_config(), small_source)
-    whole = mapped.run(arm, SPECS, ignore)
+    whole = records(mapped.run(arm, SPECS, ignore))
     sizes = []
 
     def refuse_more_than_one(compiled):
@@ -59,7 +71,7 @@ def test_a_group_too_large_for_the_device_is_halved(small_config, small_source, 
 
     monkeypatch.setattr(mapped, '_check_memory', refuse_more_than_one)
     arm.mapped.clear()
-    parts = mapped.run(arm, SPECS, ignore)
+    parts = records(mapped.run(arm, SPECS, ignore))
     assert len(sizes) == 3  # refused with three, then a group of two and one of one
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one.validation, other.validation, atol=1.5 / 239)
@@ -68,7 +80,7 @@ def test_a_group_too_large_for_the_device_is_halved(small_config, small_source, 
 def test_a_trial_that_diverges_is_recorded_by_both(small_config, small_source):
     arm = arm_of(small_config(optim={'clip': 0.0}), small_source)
     specs = [RunSpec(0, 1e30, True), RunSpec(0, 0.01, True)]
-    together = mapped.run(arm, specs, ignore)
+    together = records(mapped.run(arm, specs, ignore))
     for spec, record in zip(specs, together, strict=True):
         assert record.bad_step == arm.run(spec, ignore).bad_step
         assert record.test is None
@@ -128,10 +140,13 @@ class FakeLedger:
 def test_tuning_takes_the_best_mean_and_counts_divergence_as_chance(small_config, small_source):
     config = small_config(study={'trials': 3, 'tuning_seeds': 2, 'seeds': 2})
     arm = arm_of(config, small_source)
-    # Means .5 and .55; the third diverged in one seed, which counts as .1: .5.
+    # Means .5 and .55; the third diverged in one seed, which counts as .1: .5 and not eligible.
     lr, trials = compare.tune(FakeLedger([0.6, 0.4, 0.5, 0.6, 0.9, -0.9]), 'transfer', arm)
     assert lr == compare.learning_rates(config)[1]
     assert [trial['validation'] for trial in trials] == pytest.approx([0.5, 0.55, 0.5])
+    # Not taken although its mean is the best: it diverged once.
+    lr, _ = compare.tune(FakeLedger([0.3, 0.3, 0.2, 0.2, 0.9, -0.9]), 'transfer', arm)
+    assert lr == compare.learning_rates(config)[0]
     single = small_config(study={'trials': 1})
     assert compare.tune(FakeLedger([]), 'transfer', arm_of(single, small_source)) == (0.001, [])
 

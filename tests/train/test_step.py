@@ -89,7 +89,7 @@ def test_frozen_backbone_costs_no_backward_pass_and_no_optimizer_bytes(accumulat
     assert flops(full_step, full_state, nothing, batch_of()) > 2.5 * FORWARD
     head = (WIDTH * 2 + 2) * 4
     assert trees.nbytes(state.trainable) == head
-    assert trees.nbytes(state.opt_state) == 2 * head + 4  # two moments and a count
+    assert trees.nbytes(state.opt_state) == 2 * head + 2 * 4  # two moments; a count a leaf
     compiled = jax.jit(step, donate_argnums=0).lower(state, frozen, batch_of()).compile()
     # What a step writes anew: temporaries of activations, never a copy of the backbone.
     backbone = trees.nbytes(frozen)
@@ -233,4 +233,28 @@ def test_optimizer_state_is_kept_where_a_leaf_stays_trainable():
     np.testing.assert_array_equal(adam.mu['head']['kernel'], old.mu['head']['kernel'])
     assert float(jnp.abs(adam.mu['head']['kernel']).max()) > 0
     assert float(jnp.abs(adam.mu['backbone']['0']['kernel']).max()) == 0
-    assert int(adam.count) == 1
+    assert int(adam.count['head']['kernel']) == 1
+    assert int(adam.count['backbone']['0']['kernel']) == 0
+
+
+def test_adam_is_optax_adam_and_a_fresh_leaf_starts_fresh():
+    ours, theirs = optimizer.scale_by_adam(), optax.scale_by_adam()
+    params = {'a': jnp.ones(3), 'b': jnp.ones(2)}
+    mine, other = ours.init(params), theirs.init(params)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        grads = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), params)
+        one, mine = ours.update(grads, mine)
+        two, other = theirs.update(grads, other)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), one, two)
+    wider = ours.init({**params, 'c': jnp.ones(1)})
+    carried = state_lib.carry_over(mine, wider)
+    updates, _ = ours.update({**grads, 'c': jnp.full(1, 7.0)}, carried)
+    assert float(updates['c'][0]) == pytest.approx(1.0, rel=1e-5)  # as at a first step
+
+
+def test_an_update_that_overflows_is_not_made():
+    step, state, frozen, _ = setup(HEAD_ONLY, section=optim(name='sgd', momentum=0.0), lr=jnp.inf)
+    after, _ = jax.jit(step)(state, frozen, batch_of())
+    assert int(after.bad_step) == 0
+    jax.tree.map(np.testing.assert_array_equal, after.trainable, state.trainable)

@@ -82,10 +82,10 @@ def compare(config: ConfigDict, workdir: Path, command: str, *, quiet: bool = Fa
     scratch = experiment_lib.build(config, None, data=transfer.data)
     mesh_lib.check_batch_size(mesh_lib.data_mesh(), config.train.batch_size)
     experiments = dict(zip(ARMS, (transfer, scratch), strict=True))
+    arms = {name: Arm(e, config.study.eval_points) for name, e in experiments.items()}
     claim(workdir, config, 'compare')
     seeds = list(range(config.seed, config.seed + config.study.seeds))
     write_json(workdir / 'splits.json', {s: transfer.data.record(s) for s in seeds})
-    arms = {name: Arm(e, config.study.eval_points) for name, e in experiments.items()}
     with stop_requested() as stop, Progress(total_steps(config), 'step', quiet=quiet) as progress:
         ledger = Ledger(workdir / 'runs', progress, stop)
         before = ledger.seconds()
@@ -95,9 +95,12 @@ def compare(config: ConfigDict, workdir: Path, command: str, *, quiet: bool = Fa
             specs = [RunSpec(seed, lrs[name], trial=False) for seed in seeds]
             records[name] = ledger.records(name, arm, specs)
             check_finite(name, specs, records[name])
-        probes = {name: probe.accuracies(arm, seeds) for name, arm in arms.items()}
+        probes = {}
+        for name, arm in arms.items():
+            probes[name] = probe.accuracies(arm, seeds)
+            ledger.tick(0)
         seconds = ledger.spent(before, time.monotonic() - began)
-    study = Study(arms, lrs, trials, records, seeds, probes, vectorized(transfer), seconds)
+    study = Study(arms, lrs, trials, records, seeds, probes, vectorized(arms['transfer']), seconds)
     content = results.results(study, command)
     report.write(content, workdir / 'report')
     return content
@@ -109,10 +112,11 @@ def total_steps(config: ConfigDict) -> int:
     return len(ARMS) * (trials + config.study.seeds) * config.train.steps
 
 
-def vectorized(experiment: experiment_lib.Experiment) -> bool:
+def vectorized(arm: Arm) -> bool:
     """Whether runs are mapped into one program: by config, or by what is faster here."""
-    choice = experiment.config.study.vectorize
-    return choice == 'on' or (choice == 'auto' and jax.default_backend() != 'cpu')
+    choice = arm.experiment.config.study.vectorize
+    wanted = choice == 'on' or (choice == 'auto' and jax.default_backend() != 'cpu')
+    return wanted and mapped.fits(arm)
 
 
 def learning_rates(config: ConfigDict) -> list[float]:
@@ -128,8 +132,8 @@ def tune(ledger: 'Ledger', name: str, arm: Arm) -> tuple[float, list[dict[str, f
     """Picks an arm's learning rate by its mean on validation, over seeds the study doesn't use.
 
     Returns:
-      The best learning rate, and every trial as `{'lr', 'validation'}`. A trial with a non-finite
-      loss counts as chance.
+      The best learning rate, and every trial as `{'lr', 'validation'}`. A run with a non-finite
+      loss counts as chance, and its learning rate is taken only if none is without such a run.
     """
     config, task = arm.experiment.config, arm.experiment.task
     lrs = learning_rates(config)
@@ -138,14 +142,22 @@ def tune(ledger: 'Ledger', name: str, arm: Arm) -> tuple[float, list[dict[str, f
     first = config.seed + config.study.seeds
     seeds = range(first, first + config.study.tuning_seeds)
     specs = [RunSpec(seed, lr, trial=True) for lr in lrs for seed in seeds]
-    reached: dict[float, list[float]] = {lr: [] for lr in lrs}
+    runs: dict[float, list[RunRecord]] = {lr: [] for lr in lrs}
     for spec, record in zip(specs, ledger.records(name, arm, specs), strict=True):
-        value = record.validation[-1] if record.bad_step < 0 else task.chance
-        reached[spec.lr].append(value)
-    means = {lr: float(np.mean(values)) for lr, values in reached.items()}
+        runs[spec.lr].append(record)
+    means = {
+        lr: float(np.mean([r.validation[-1] if finite(r) else task.chance for r in records]))
+        for lr, records in runs.items()
+    }
+    sound = [lr for lr in lrs if all(map(finite, runs[lr]))] or lrs
     sign = 1 if task.higher_is_better else -1
-    best = max(lrs, key=lambda lr: sign * means[lr])
+    best = max(sound, key=lambda lr: sign * means[lr])
     return best, [{'lr': lr, 'validation': mean} for lr, mean in means.items()]
+
+
+def finite(record: RunRecord) -> bool:
+    """Whether loss, gradient and metric stayed finite."""
+    return record.bad_step < 0 and bool(np.isfinite(record.validation[-1]))
 
 
 def check_finite(name: str, specs: Sequence[RunSpec], records: Sequence[RunRecord]) -> None:
@@ -187,13 +199,13 @@ class Ledger:
             write_json(paths[spec], {'of': identity, **dataclasses.asdict(record)})
             found[spec] = record
             self.ran += 1
-        return [record for record in found.values() if record is not None]
+        return [kept for spec in specs if (kept := found[spec]) is not None]
 
     def run(self, arm: Arm, specs: Sequence[RunSpec]) -> Iterator[tuple[RunSpec, RunRecord]]:
         """Runs, mapped into one program or one after another."""
-        if specs and vectorized(arm.experiment) and mapped.fits(arm):
+        if specs and vectorized(arm):
             logging.info('%d runs as one program.', len(specs))
-            yield from zip(specs, mapped.run(arm, specs, self.tick), strict=True)
+            yield from mapped.run(arm, specs, self.tick)
         else:
             for spec in specs:
                 yield spec, arm.run(spec, self.tick)
@@ -234,7 +246,9 @@ class Ledger:
 
 def identity_of(experiment: experiment_lib.Experiment) -> str:
     """Hexadecimal sha256 of what decides an arm's runs: its config, and its source's leaves."""
-    digest = hashlib.sha256(config_lib.fingerprint(experiment.config).encode())
+    config = experiment.config
+    digest = hashlib.sha256(config_lib.fingerprint(config).encode())
+    digest.update(experiment.data_identity(config.seed).encode())
     for path, leaf in sorted(experiment.loaded.items()):
         digest.update(path.encode())
         digest.update(np.ascontiguousarray(leaf).data)

@@ -1,7 +1,7 @@
 """Many runs as one program: mapped over runs, scanned over steps, data on the device."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jax import lax
 from tljax import mesh as mesh_lib
 from tljax import trees
 from tljax.data import eval_batches
+from tljax.errors import RunError
 from tljax.study.runs import Arm, RunRecord, RunSpec
 from tljax.train import experiment as experiment_lib
 from tljax.train import step as step_lib
@@ -27,7 +28,9 @@ def fits(arm: Arm) -> bool:
     return arm.pool.resident is not None and arm.validation.resident is not None
 
 
-def run(arm: Arm, specs: Sequence[RunSpec], tick: Callable[[int], None]) -> list[RunRecord]:
+def run(
+    arm: Arm, specs: Sequence[RunSpec], tick: Callable[[int], None]
+) -> Iterator[tuple[RunSpec, RunRecord]]:
     """All runs at once, in groups as large as the device's memory allows.
 
     Args:
@@ -35,18 +38,35 @@ def run(arm: Arm, specs: Sequence[RunSpec], tick: Callable[[int], None]) -> list
       specs: runs, all trials or none.
       tick: called with the number of steps just taken, all runs together.
 
-    Returns:
-      One record a run. `seconds` is the group's time, evaluation included, divided by its size.
+    Yields:
+      Each spec with its record, when its group is done. `seconds` is the group's time, evaluation
+      included, divided by its size.
     """
-    group = len(specs)
-    while True:
+    left, size = list(specs), len(specs)
+    while left:
+        group = left[:size]
         try:
-            parts = [specs[i : i + group] for i in range(0, len(specs), group)]
-            return [record for part in parts for record in _Group(arm, part).run(tick)]
+            records = _Group(arm, group).run(tick)
         except OutOfMemory:
-            if group == 1:
-                raise
-            group = -(-group // 2)
+            if size == 1:
+                raise RunError("one run alone does not fit the device's memory.") from None
+            size = -(-size // 2)
+            continue
+        yield from zip(group, records, strict=True)
+        left = left[size:]
+
+
+def shared(arm: Arm, index: int) -> bool:
+    """Whether a phase's frozen leaves are the source's in every run, so that one copy serves all.
+
+    They are, if they were loaded and no phase before has trained them.
+    """
+    frozen = [path for path, value in arm.programs[index].decisions.items() if value is None]
+    phases = arm.programs[: index + 1]
+    return all(
+        path in arm.experiment.loaded and all(p.decisions[path] is None for p in phases)
+        for path in frozen
+    )
 
 
 class OutOfMemory(Exception):
@@ -58,11 +78,7 @@ class _Group:
         self.arm, self.specs = arm, specs
         self.points = arm.points_of(specs[0])
         self.orders = [arm.order(spec.seed) for spec in specs]
-        # Frozen leaves that every run took from the source are held once.
-        self.shared = [
-            all(path in arm.experiment.loaded for path, d in program.decisions.items() if d is None)
-            for program in arm.programs
-        ]
+        self.shared = [shared(arm, index) for index in range(len(arm.programs))]
         self.evaluate = _evaluation(arm)
 
     def run(self, tick: Callable[[int], None]) -> list[RunRecord]:

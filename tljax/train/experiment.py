@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -72,6 +73,14 @@ class Experiment:
     def prepare(self, batch: Mapping[str, jax.Array]) -> Mapping[str, jax.Array]:
         """From a batch as stored to what the model reads; runs on the device."""
         return normalise(batch, self.config.data.mean, self.config.data.std)
+
+    def data_identity(self, seed: int) -> str:
+        """Hexadecimal sha256 of the set, its version, the chosen examples and their labels."""
+        subset = self.data.subset(seed)
+        labels = self.data.split('train').labels()[subset]
+        digest = hashlib.sha256(f'{self.data.full_name} {self.data.record(seed)}'.encode())
+        digest.update(labels.tobytes())
+        return digest.hexdigest()
 
     def param_paths(self) -> list[str]:
         return list(trees.flatten(self.model.shapes()['params']))

@@ -1,6 +1,7 @@
 """One run, from its config to a trained model: resumable at every moment."""
 
 import dataclasses
+import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 
 from tljax import config as config_lib
@@ -28,7 +30,9 @@ from tljax.train.metrics import MetricWriter
 from tljax.train.model_dir import save_model
 from tljax.train.state import TrainState
 from tljax.train.stopwatch import Stopwatch
-from tljax.train.workdir import claim, write_json
+from tljax.train.workdir import check, claim, write_json
+
+AGREE_EVERY = 20  # steps after which several processes ask each other whether to stop
 
 
 def train(experiment: Experiment, workdir: Path, *, quiet: bool = False) -> Path:
@@ -51,12 +55,13 @@ def train(experiment: Experiment, workdir: Path, *, quiet: bool = False) -> Path
       Interrupted: SIGTERM or Ctrl-C; the run saved itself first.
     """
     model_dir = workdir / 'model'
-    claim(workdir, experiment.config, 'train')
+    check(workdir, experiment.config, 'train')
     if (model_dir / 'card.json').exists():
         logging.info('%s is trained already.', model_dir)
         return model_dir
-    write_json(workdir / 'splits.json', experiment.data.record(experiment.config.seed))
     run = Run(experiment, workdir)
+    claim(workdir, experiment.config, 'train')
+    write_json(workdir / 'splits.json', experiment.data.record(experiment.config.seed))
     saves = experiment.config.train
     with (
         stop_requested() as stop,
@@ -85,6 +90,7 @@ class Run:
         train, validation = data.split('train'), data.split('validation')
         subset = data.subset(seed)
         self.order = Order(len(subset), self.config.train.batch_size, seed)
+        self.data_identity = self.order.fingerprint() + experiment.data_identity(seed)
         self.feed = Feed(train, self.mesh, subset)
         self.validation = Feed(validation, self.mesh)
         self.evaluate = compiled_eval(experiment)
@@ -123,10 +129,10 @@ class Run:
             return
         self.step, tree, meta = found
         self.seconds = meta['seconds']
-        if meta['data']['order'] != self.order.fingerprint():
+        if meta['data']['identity'] != self.data_identity:
             raise UserError(
-                f'the data is not what it was when {self.workdir} was saved: its number of '
-                'examples or their order changed. Start again in a new workdir.'
+                f'the data is not what it was when {self.workdir} was saved: its version, '
+                'its examples or their order changed. Start again in a new workdir.'
             )
         phase = self.experiment.phase_at(self.step)
         if phase != self.program.phase:
@@ -162,7 +168,7 @@ class Run:
             last, metric = self.step == train.steps, None
             if last or self.step % train.eval_every == 0:
                 with watch.paused(self.state):
-                    metric = self.report(writer, progress)
+                    metric = self.report(checkpoints, writer, progress)
             stopping = not last and stop(self.step)
             if last or stopping or (self.step and self.step % train.save_every == 0):
                 self.seconds = watch.read(self.state)
@@ -187,10 +193,12 @@ class Run:
                 writer.write(self.step - 1, {f'train/{k}': v for k, v in metrics.items()})
             progress.update(1)
 
-    def report(self, writer: MetricWriter, progress: Progress) -> float:
+    def report(self, checkpoints: Checkpoints, writer: MetricWriter, progress: Progress) -> float:
         """Evaluates on validation; returns the headline metric, turned so that higher is better."""
         sums = self.validation.evaluate(self.evaluate, self.params(), self.state.batch_stats)
         values = mean_metrics(sums)
+        if not all(map(math.isfinite, values.values())):
+            raise RunError(self.diverged(self.step, checkpoints))
         writer.write(self.step, {f'validation/{name}': value for name, value in values.items()})
         task = self.experiment.task
         progress.note(f'{task.metric} {values[task.metric]:.3f}')
@@ -201,7 +209,7 @@ class Run:
         meta = {
             'config': config_lib.plain(self.config),
             'fingerprint': config_lib.fingerprint(self.config),
-            'data': {'next_step': self.step, 'order': self.order.fingerprint()},
+            'data': {'next_step': self.step, 'identity': self.data_identity},
             'seconds': self.seconds,
         }
         tree = to_checkpoint(self.state, self.params())
@@ -216,11 +224,15 @@ class Run:
         bad = int(self.state.bad_step)
         if bad < 0:
             return
+        raise RunError(self.diverged(bad, checkpoints))
+
+    def diverged(self, step: int, checkpoints: Checkpoints) -> str:
+        """The message for a loss or gradient that became non-finite."""
         checkpoints.wait()
-        good = checkpoints.steps()
-        where = checkpoints.directory / str(good[-1]) if good else 'there is none yet'
-        raise RunError(
-            f'loss or gradient became non-finite at step {bad}, with config.optim.lr = '
+        good = checkpoints.latest_step()
+        where = 'there is none yet' if good is None else checkpoints.directory / str(good)
+        return (
+            f'loss or gradient became non-finite at step {step}, with config.optim.lr = '
             f'{self.config.optim.lr:g}. Last good checkpoint: {where}. Try a lower optim.lr, '
             'optim.warmup_steps or optim.clip, in a new workdir.'
         )
@@ -316,9 +328,11 @@ def stop_requested() -> Iterator[Any]:
 
     def stop(step: int) -> bool:
         if jax.process_count() > 1:
+            if step % AGREE_EVERY:
+                return False
             from jax.experimental import multihost_utils
 
-            return multihost_utils.reached_preemption_sync_point(step)
+            return bool(multihost_utils.process_allgather(np.array(asked.is_set())).any())
         return asked.is_set()
 
     if threading.current_thread() is not threading.main_thread():

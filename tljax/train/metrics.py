@@ -31,7 +31,7 @@ class MetricWriter:
         _drop_from(self._path, first_step)
         self._file = self._path.open('a')
         self._board = SummaryWriter(
-            str(workdir / 'tensorboard'), purge_step=first_step or None, flush_secs=10
+            str(workdir / 'tensorboard'), purge_step=first_step, flush_secs=10
         )
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:

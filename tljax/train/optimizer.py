@@ -1,8 +1,9 @@
 """From a config and a phase's decisions to optax transformations."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -26,7 +27,7 @@ def direction(optim: Any, decisions: Decisions) -> optax.GradientTransformation:
     if optim.clip:
         parts.append(optax.clip_by_global_norm(optim.clip))
     if optim.name == 'adamw':
-        parts.append(optax.scale_by_adam())
+        parts.append(scale_by_adam())
     elif optim.momentum:
         parts.append(optax.trace(decay=optim.momentum))
     if optim.weight_decay:
@@ -34,7 +35,52 @@ def direction(optim: Any, decisions: Decisions) -> optax.GradientTransformation:
             decisions, 'wd', lambda wd: optax.add_decayed_weights(optim.weight_decay * wd)
         )
     parts += grouped(decisions, 'lr', optax.scale)
-    return optax.chain(*parts)
+    return optax.chain(*parts) if parts else optax.identity()
+
+
+class AdamState(NamedTuple):
+    """Steps and moments of each leaf."""
+
+    count: Any
+    mu: Any
+    nu: Any
+
+
+def scale_by_adam(
+    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """Adam's direction (Kingma and Ba 2015, algorithm 1), each leaf with a step count of its own.
+
+    optax.scale_by_adam has one count for all: a leaf that becomes trainable in a later phase would
+    have the bias correction of an old one, and first steps up to six times too large.
+
+    Args:
+      b1: decay of the mean of the gradient.
+      b2: decay of the mean of its square.
+      eps: added to the root.
+
+    >>> import jax.numpy as jnp
+    >>> tx = scale_by_adam()
+    >>> tx.update({'w': jnp.array(0.3)}, tx.init({'w': jnp.array(1.0)}))[0]['w'].round(4).item()
+    1.0
+    """
+
+    def init(params: Any) -> AdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return AdamState(jax.tree.map(lambda _: jnp.int32(0), params), zeros, zeros)
+
+    def update(grads: Any, state: AdamState, params: Any = None) -> tuple[Any, AdamState]:
+        count = jax.tree.map(lambda c: c + 1, state.count)
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+
+        def direction_of(c: Any, m: Any, v: Any) -> Any:
+            steps = c.astype(m.dtype)
+            return (m / (1 - b1**steps)) / (jnp.sqrt(v / (1 - b2**steps)) + eps)
+
+        return jax.tree.map(direction_of, count, mu, nu), AdamState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)
 
 
 def grouped(decisions: Decisions, key: str, make) -> list[optax.GradientTransformation]:

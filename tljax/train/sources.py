@@ -33,6 +33,7 @@ def load(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Source | 
     """
     uri = config.source.uri
     if not uri:
+        check_no_transfer(config)
         return None
     directory = path_of(config, workdir)
     if uri.startswith(CONFIG):
@@ -51,11 +52,23 @@ def shapes(config: ConfigDict, workdir: Path) -> tuple[dict[str, Any], str] | No
     """The source's leaves as shapes, without training it, and words on where they are from."""
     uri = config.source.uri
     if not uri:
+        check_no_transfer(config)
         return None
     directory = path_of(config, workdir)
     if uri.startswith(CONFIG) and not (directory / 'card.json').exists():
         return untrained_shapes(config), f'{uri}, not trained yet'
     return model_metadata(directory), str(directory)
+
+
+def check_no_transfer(config: ConfigDict) -> None:
+    """Raises UserError for keys that nobody would read: there is nothing to transfer."""
+    default = config_lib.flat(config_lib.default())
+    for key, value in config_lib.flat(config).items():
+        if key.startswith('transfer.') and value != default.get(key):
+            raise UserError(
+                f'config.{key} is set, but config.source.uri is empty: without a source everything '
+                'is trained from scratch. Name a source, or leave the key out.'
+            )
 
 
 def untrained_shapes(config: ConfigDict) -> dict[str, Any]:

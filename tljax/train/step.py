@@ -111,7 +111,8 @@ def make_train_step(
         trainable = jax.tree.map(
             lambda p, u: p - (lr * u).astype(p.dtype), state.trainable, updates
         )
-        good = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & (state.bad_step < 0)
+        moves = jnp.isfinite(lr * optax.tree.norm(updates))
+        good = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & moves & (state.bad_step < 0)
         moved = (trainable, stats, opt_state)
         stayed = (state.trainable, state.batch_stats, state.opt_state)
         trainable, stats, opt_state = jax.tree.map(

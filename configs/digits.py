@@ -14,7 +14,7 @@ Arguments (after a colon):
 from tljax import config as base
 from tljax.models import arguments
 
-SOURCE_SEED = 1000  # none of the study's: a fresh head must not be the source's own fresh head
+SOURCE_SEED = 1000  # none of a study's: a fresh head must not be the source's own fresh head
 VARIANTS = ('', 'source', 'new_classes', 'zero_to_four')
 
 

@@ -312,17 +312,17 @@ def set_up_logging() -> None:
     handler.addFilter(is_news)
     logging.set_verbosity(logging.WARNING if FLAGS.quiet else logging.INFO)
     logging.set_stderrthreshold('info')
-    sys.excepthook = quiet_about_closed_loops
+    sys.unraisablehook = quiet_about_closed_loops
 
 
-def quiet_about_closed_loops(kind: Any, error: BaseException, trace: Any) -> None:
-    """Prints an exception, unless it is the echo of a failed save.
+def quiet_about_closed_loops(unraisable: Any) -> None:
+    """Prints what a thread could not raise, unless it is the echo of a failed save.
 
     After a full disk TensorStore's threads report to an event loop that Orbax has closed already;
     the failure itself is raised, and told, where the save was waited for.
     """
-    if not (kind is RuntimeError and str(error) == 'Event loop is closed'):
-        sys.__excepthook__(kind, error, trace)
+    if str(unraisable.exc_value) != 'Event loop is closed':
+        sys.__unraisablehook__(unraisable)
 
 
 def set_up_jax() -> None:

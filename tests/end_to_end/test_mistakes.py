@@ -22,6 +22,11 @@ TRAIN = ('train', '--config=configs/digits.py:zero_to_four', '--config.train.ste
         ((*TRAIN, '--workdir=x', '--config.optim.lr=-1'), 'config.optim.lr is -1.0'),
         ((*TRAIN, '--workdir=x', '--wrokdir=y'), "Unknown command line flag 'wrokdir'"),
         ((*TRAIN, '--workdir=x', 'extra'), "unexpected argument 'extra'"),
+        ((*TRAIN, '--workdir=x', '--input=y'), '--input belongs to the command predict'),
+        (
+            (*TRAIN, '--workdir=x', '--config.transfer.policy=lp_ft'),
+            'config.transfer.policy is set',
+        ),
     ],
 )
 def test_wrong_words(launch, arguments, said):
@@ -106,7 +111,8 @@ def test_an_unwritable_workdir(launch, tmp_path, command):
 
 @pytest.mark.parametrize('command', ['evaluate', 'predict'])
 def test_a_workdir_without_a_model(launch, tmp_path, command):
-    said = launch.refused(command, TRAIN[1], f'--workdir={tmp_path}', f'--input={tmp_path}')
+    own = [f'--input={tmp_path}'] if command == 'predict' else []
+    said = launch.refused(command, TRAIN[1], f'--workdir={tmp_path}', *own)
     assert 'holds no trained model' in said
 
 

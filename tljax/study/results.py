@@ -203,6 +203,8 @@ def data_of(study: 'Study') -> dict[str, Any]:
 def notes(study: 'Study') -> list[str]:
     """What a reader should know before believing the numbers."""
     said = [
+        'There is one source model. The seeds vary the target (subset, fresh leaves, order): '
+        'the intervals do not say how another training of the source would have turned out.',
         'Curves, start, slope and speed-up are measured on validation; only the final figures and '
         'the verdict come from the test split, which each final model read once.',
         f'Each arm tried {max(len(study.trials["transfer"]), 1)} learning rates, chosen on '

@@ -6,7 +6,7 @@ Arguments (after a colon):
   ''           target: scikit-learn's 1797 handwritten digits, 4 labels a class; the source is
                trained first, on digits rendered from fonts (synthetic), and its head is kept.
   source       that source.
-  new_classes  the honest counter-example: target handwritten 5-9, source handwritten 0-4, so the
+  new_classes  where little can be expected: target handwritten 5-9, source handwritten 0-4, so the
                classes are new and the head is reset.
   zero_to_four the source of new_classes.
 """

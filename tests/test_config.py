@@ -92,4 +92,6 @@ def test_load_takes_an_argument(tmp_path):
 
 @pytest.mark.parametrize('arg', ['', 'source', 'new_classes', 'zero_to_four'])
 def test_digits_recipes_resolve(arg):
-    config_lib.load(f'configs/digits.py:{arg}')
+    config = config_lib.load(f'configs/digits.py:{arg}')
+    assert config.model.name == 'convnet'
+    assert bool(config.source.uri) == (arg in ('', 'new_classes'))

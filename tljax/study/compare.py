@@ -12,7 +12,6 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from tljax import config as config_lib
-from tljax import mesh as mesh_lib
 from tljax.errors import Interrupted, RunError, UserError
 from tljax.progress import Progress
 from tljax.study import mapped, probe, report, results
@@ -80,7 +79,6 @@ def compare(config: ConfigDict, workdir: Path, command: str, *, quiet: bool = Fa
     source = sources.load(config, workdir, quiet=quiet)
     transfer = experiment_lib.build(config, source)
     scratch = experiment_lib.build(config, None, data=transfer.data)
-    mesh_lib.check_batch_size(mesh_lib.data_mesh(), config.train.batch_size)
     experiments = dict(zip(ARMS, (transfer, scratch), strict=True))
     arms = {name: Arm(e, config.study.eval_points) for name, e in experiments.items()}
     claim(workdir, config, 'compare')

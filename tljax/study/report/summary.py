@@ -23,9 +23,9 @@ from tljax.study.report.wording import (
     side,
     split_names,
 )
+from tljax.study.statistics import FEWEST_SEEDS
 
 VERDICTS = ('helpful', 'harmful', 'equivalent', 'undecided')
-FEWEST_SEEDS = 5  # below this a study is a smoke test (MEASURES.md)
 
 
 def verdict_name(results: Results) -> str:

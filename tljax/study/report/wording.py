@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tljax.study import scales
 from tljax.study.report.figures import (
     NOT_MEASURED,
     TIMES,
@@ -188,10 +189,8 @@ def rescale(results: Results, values: Sequence[float]) -> list[float]:
       values: in the metric's own unit.
     """
     metric = results['metric']
-    chance, ceiling = metric.get('chance'), metric.get('ceiling')
-    if chance is not None and ceiling is not None:
-        return [(value - chance) / (ceiling - chance) for value in values]
-    return [value if metric['higher_is_better'] else -value for value in values]
+    scale = metric.get('chance'), metric.get('ceiling'), metric['higher_is_better']
+    return scales.rescale(values, *scale).tolist()
 
 
 def rescaled_name(results: Results) -> tuple[str, str]:

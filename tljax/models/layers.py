@@ -46,3 +46,126 @@ def conv3x3(inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs) -> 
         conv_general_dilated=shifted_slices_conv,
         rngs=rngs,
     )
+
+
+def dtype_of(name: str) -> Any:
+    """The dtype that a model computes in; its parameters stay float32.
+
+    Raises:
+      ValueError: neither 'float32' nor 'bfloat16'.
+
+    >>> dtype_of('bfloat16').__name__
+    'bfloat16'
+    """
+    if name not in ('float32', 'bfloat16'):
+        raise ValueError(f"dtype is {name!r}; it takes 'float32' or 'bfloat16'")
+    return getattr(jnp, name)
+
+
+def pointwise_conv(
+    x_BxHxWxI: jax.Array,
+    kernel_1x1xIxO: jax.Array,
+    window_strides: tuple[int, int],
+    padding: Any,
+    **rest: Any,
+) -> jax.Array:
+    """A 1x1 convolution, on a CPU as a matrix product over channels, where that is faster.
+
+    The drop-in for `nnx.Conv(conv_general_dilated=...)`; without padding or groups.
+
+    >>> x, kernel = jnp.ones((1, 4, 4, 3)), jnp.ones((1, 1, 3, 5))
+    >>> pointwise_conv(x, kernel, (2, 2), ((0, 0), (0, 0))).shape
+    (1, 2, 2, 5)
+    """
+    if jax.default_backend() != 'cpu':
+        return jax.lax.conv_general_dilated(
+            x_BxHxWxI, kernel_1x1xIxO, window_strides, padding, **rest
+        )
+    rows, columns = window_strides
+    return x_BxHxWxI[:, ::rows, ::columns] @ kernel_1x1xIxO[0, 0]
+
+
+def conv(
+    inputs: int,
+    outputs: int,
+    size: int,
+    *,
+    stride: int = 1,
+    padding: int | None = None,
+    groups: int = 1,
+    bias: bool = False,
+    dtype: Any = jnp.float32,
+    kernel_init: Any = None,
+    rngs: nnx.Rngs,
+) -> nnx.Conv:
+    """A square convolution that pads both sides alike, as PyTorch's do.
+
+    XLA's 'SAME' pads a strided convolution more at the end than at the start, so that the same
+    kernel sees other pixels.
+
+    Args:
+      padding: on each side; None is size // 2.
+      groups: of channels that don't see each other; `inputs` of them is depthwise.
+      kernel_init: None is a normal of variance 2 / fan-out (He et al. 2015, section 2.2).
+    """
+    margin = size // 2 if padding is None else padding
+    pointwise = size == 1 and margin == 0 and groups == 1
+    return nnx.Conv(
+        inputs,
+        outputs,
+        (size, size),
+        stride,
+        padding=[(margin, margin), (margin, margin)],
+        feature_group_count=groups,
+        use_bias=bias,
+        dtype=dtype,
+        kernel_init=kernel_init or nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+        conv_general_dilated=pointwise_conv if pointwise else jax.lax.conv_general_dilated,
+        rngs=rngs,
+    )
+
+
+def batch_norm(
+    features: int, *, epsilon: float = 1e-5, dtype: Any = jnp.float32, rngs: nnx.Rngs
+) -> nnx.BatchNorm:
+    """Batch normalisation with PyTorch's constants: its momentum 0.1 is 0.9 here.
+
+    Running variances are of the biased kind here; PyTorch's are n / (n - 1) times those, for n
+    values a channel in a batch.
+    """
+    return nnx.BatchNorm(features, momentum=0.9, epsilon=epsilon, dtype=dtype, rngs=rngs)
+
+
+def max_pool(
+    x_BxHxWxC: jax.Array, size: int, stride: int, padding: int = 0, ceil: bool = False
+) -> jax.Array:
+    """Maxima over square windows, padded alike on both sides.
+
+    Args:
+      ceil: whether a window that reaches over the far edge counts too.
+
+    >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    >>> max_pool(x, 3, 2).shape, max_pool(x, 3, 2, ceil=True).shape
+    ((1, 1, 1, 1), (1, 2, 2, 1))
+    """
+    margins = []
+    for length in x_BxHxWxC.shape[1:3]:
+        over = (length + 2 * padding - size) % stride if ceil else 0
+        margins.append((padding, padding + (stride - over if over else 0)))
+    return nnx.max_pool(x_BxHxWxC, (size, size), (stride, stride), margins)
+
+
+def adaptive_mean(x_BxHxWxC: jax.Array, size: int) -> jax.Array:
+    """Means over size x size windows that cover any picture: window i of n pixels is
+    floor(i n / size) to ceil((i + 1) n / size), as in PyTorch's AdaptiveAvgPool2d.
+
+    >>> adaptive_mean(jnp.arange(3.0).reshape(1, 1, 3, 1).repeat(3, 1), 2)[0, 0, :, 0].tolist()
+    [0.5, 1.5]
+    """
+    x = x_BxHxWxC
+    for axis in (1, 2):
+        length = x.shape[axis]
+        edges = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        parts = [jax.lax.slice_in_dim(x, a, b, axis=axis) for a, b in edges]
+        x = jnp.concatenate([part.mean(axis, keepdims=True) for part in parts], axis)
+    return x

@@ -17,6 +17,7 @@ FLOORS = {
     'models': 1,
     'data': 1,
     'tasks': 1,
+    'pretrained': 2,
     'transfer': 2,
     'train': 3,
     'study': 4,

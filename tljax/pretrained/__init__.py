@@ -1,0 +1,1 @@
+"""Reading other people's weights: readers, porters (name tables), cards."""

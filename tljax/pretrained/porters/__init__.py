@@ -1,0 +1,1 @@
+"""Porters: one file an architecture, each with its tables `SCHEMES` and `arguments`."""

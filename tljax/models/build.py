@@ -17,7 +17,11 @@ from flax import nnx
 from tljax.errors import UserError, nearest
 from tljax.trees import Tree, flatten
 
-MODELS = {'convnet': 'tljax.models.convnet:ConvNet'}
+MODELS = {
+    'convnet': 'tljax.models.convnet:ConvNet',
+    'bert': 'tljax.models.bert:Bert',
+    'gpt2': 'tljax.models.gpt2:Gpt2',
+}
 GIVEN = ('self', 'example', 'outputs', 'rngs')
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 
 from tljax.models import text
 from tljax.models.layers import dtype_of
-from tljax.models.transformer import Block
+from tljax.models.transformer import Block, layer_norm
 
 POOLS = ('cls', 'first', 'mean')
 
@@ -25,7 +25,7 @@ class Backbone(nnx.Module):
         self.token = nnx.Embed(vocabulary, width, **options)
         self.position = nnx.Embed(positions, width, **options)
         self.type = nnx.Embed(types, width, **options)
-        self.norm = text.layer_norm(width, block['epsilon'], dtype, rngs)
+        self.norm = layer_norm(width, block['epsilon'], dtype, rngs)
         self.dropout = nnx.Dropout(dropout)
         self.layers, self.pool = layers, pool
         for n in range(layers):

@@ -9,7 +9,7 @@ from flax import nnx
 
 from tljax.models import text
 from tljax.models.layers import dtype_of
-from tljax.models.transformer import Block
+from tljax.models.transformer import Block, layer_norm
 
 POOLS = ('none', 'last')
 
@@ -42,7 +42,7 @@ class Backbone(nnx.Module):
             for residual in (made.attention.out, made.mlp.down):
                 residual.kernel[...] = residual.kernel[...] / (2 * layers) ** 0.5
             setattr(self, f'block{n}', made)
-        self.norm = text.layer_norm(width, block['epsilon'], dtype, rngs)
+        self.norm = layer_norm(width, block['epsilon'], dtype, rngs)
 
     def __call__(self, batch: text.Batch, rngs: nnx.Rngs | None = None) -> jax.Array:
         """One vector a token: (B, L, D)."""

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 Batch = Mapping[str, jax.Array]
 
@@ -74,12 +73,3 @@ def last_token(x_BxLxD: jax.Array, mask_BxL: jax.Array | None) -> jax.Array:
     length = mask_BxL.shape[1]
     index_B = length - 1 - jnp.argmax(mask_BxL[:, ::-1] > 0, axis=1)
     return jnp.take_along_axis(x_BxLxD, index_B[:, None, None], axis=1)[:, 0]
-
-
-def layer_norm(width: int, epsilon: float, dtype: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """Layer normalisation whose variance is the mean squared distance from the mean.
-
-    E[x^2] - E[x]^2, flax's default, cancels where the mean is large beside the spread, and with
-    BERT's epsilon of 1e-12 nothing hides that.
-    """
-    return nnx.LayerNorm(width, epsilon=epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs)

@@ -1,0 +1,162 @@
+"""BERT as Hugging Face transformers names it, and as its first files did."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tljax.errors import UserError
+from tljax.models.transformer import ACTIVATIONS
+from tljax.pretrained.porter import Row, Scheme, linear_rows, norm_rows
+
+BLOCK = 'encoder.layer.{n}'
+OURS = 'backbone/block{n}'
+# Their names of activations that ours have under another.
+SYNONYMS = {
+    'gelu_new': 'gelu_tanh',
+    'gelu_fast': 'gelu_tanh',
+    'gelu_pytorch_tanh': 'gelu_tanh',
+    'gelu_python': 'gelu',
+}
+
+
+def old_norm_rows(theirs: str, ours: str) -> tuple[Row, ...]:
+    """TensorFlow's names of a layer normalisation's leaves, which the oldest files kept."""
+    return (Row(f'{theirs}.gamma', f'{ours}/scale'), Row(f'{theirs}.beta', f'{ours}/bias'))
+
+
+NORMS = (
+    ('embeddings.LayerNorm', 'backbone/norm'),
+    (f'{BLOCK}.attention.output.LayerNorm', f'{OURS}/norm1'),
+    (f'{BLOCK}.output.LayerNorm', f'{OURS}/norm2'),
+)
+BODY = (
+    Row('embeddings.word_embeddings.weight', 'backbone/token/embedding'),
+    Row('embeddings.position_embeddings.weight', 'backbone/position/embedding'),
+    Row('embeddings.token_type_embeddings.weight', 'backbone/type/embedding'),
+    *linear_rows(f'{BLOCK}.attention.self.query', f'{OURS}/attention/query'),
+    *linear_rows(f'{BLOCK}.attention.self.key', f'{OURS}/attention/key'),
+    *linear_rows(f'{BLOCK}.attention.self.value', f'{OURS}/attention/value'),
+    *linear_rows(f'{BLOCK}.attention.output.dense', f'{OURS}/attention/out'),
+    *linear_rows(f'{BLOCK}.intermediate.dense', f'{OURS}/mlp/up'),
+    *linear_rows(f'{BLOCK}.output.dense', f'{OURS}/mlp/down'),
+)
+POOLER = linear_rows('pooler.dense', 'backbone/pooler')
+HEAD = linear_rows('classifier', 'head')
+SKIPPED = (
+    (r'embeddings\.(position|token_type)_ids', 'counts 0, 1, 2, ...: no weight'),
+    (r'cls\.predictions\..*', 'guesses masked words, which nothing here asks for'),
+    (r'cls\.seq_relationship\..*', 'guesses whether one sentence follows another'),
+)
+NEW_NORMS = tuple(row for names in NORMS for row in norm_rows(*names))
+OLD_NORMS = tuple(row for names in NORMS for row in old_norm_rows(*names))
+COMMON: dict[str, Any] = dict(model='bert', backbone_prefix='bert.')
+
+# The third fits only where `arguments` finds that the texts' vectors are pooled otherwise, so that
+# a pooler in the file would be a leaf too many for the first.
+SCHEMES = (
+    Scheme('huggingface', rows=(*BODY, *NEW_NORMS, *POOLER, *HEAD), skipped=SKIPPED, **COMMON),
+    Scheme('huggingface_2018', rows=(*BODY, *OLD_NORMS, *POOLER, *HEAD), skipped=SKIPPED, **COMMON),
+    Scheme(
+        'sentence_transformers',
+        rows=(*BODY, *NEW_NORMS, *HEAD),
+        skipped=(*SKIPPED, (r'pooler\.dense\..*', 'texts are pooled without it')),
+        **COMMON,
+    ),
+)
+
+
+def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's arguments, from the shapes of our leaves and the file's config.json.
+
+    Raises:
+      UserError: the config asks for what this model doesn't do, or there is none and the number
+        of heads can't be guessed.
+    """
+    vocabulary, width = shapes['backbone/token/embedding']
+    positions, _ = shapes['backbone/position/embedding']
+    if config.get('position_embedding_type', 'absolute') != 'absolute':
+        raise UserError(
+            f'config.json: position_embedding_type is {config["position_embedding_type"]!r}; bert '
+            "here has 'absolute' ones only."
+        )
+    return dict(
+        width=width,
+        layers=sum(path.endswith('attention/query/kernel') for path in shapes),
+        heads=config.get('num_attention_heads') or heads_of(width),
+        hidden=shapes['backbone/block0/mlp/up/kernel'][1],
+        vocabulary=vocabulary,
+        positions=positions,
+        types=shapes['backbone/type/embedding'][0],
+        activation=activation_of(config.get('hidden_act', 'gelu')),
+        epsilon=config.get('layer_norm_eps', 1e-12),
+        pool=pool_of(shapes, config),
+        outputs=shapes.get('head/bias', (2,))[0],
+        example={'tokens': (min(128, positions),)},
+    )
+
+
+def heads_of(width: int) -> int:
+    """The number of heads that a width goes with, where no config.json says it.
+
+    Heads leave no trace in the weights. Google's models have heads of 64 channels (Devlin et al.
+    2019, section 3; Turc et al. 2019, table 1), MiniLM's of width 384 of 32 (Wang et al. 2020).
+
+    Raises:
+      UserError: neither.
+
+    >>> heads_of(768), heads_of(384)
+    (12, 12)
+    """
+    if width == 384:
+        return 12
+    if width % 64:
+        raise UserError(
+            f"the weights don't tell the number of attention heads, and a width of {width} is "
+            "none of the usual ones: put the model's config.json beside the file."
+        )
+    return width // 64
+
+
+def activation_of(name: str) -> str:
+    """Our name of an activation.
+
+    Raises:
+      UserError: there is none.
+
+    >>> activation_of('gelu_new')
+    'gelu_tanh'
+    """
+    ours = SYNONYMS.get(name, name)
+    if ours not in ACTIVATIONS:
+        raise UserError(
+            f'config.json: no activation {name!r} here, only {sorted({*ACTIVATIONS, *SYNONYMS})}.'
+        )
+    return ours
+
+
+def pool_of(shapes: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """How a text becomes one vector: as its sentence-embedding config says, or as BERT does.
+
+    Args:
+      config: `pooling`, if it is there, is what 1_Pooling/config.json holds.
+
+    Raises:
+      UserError: it asks for a pooling that bert here doesn't have.
+    """
+    asked = [key for key, on in config.get('pooling', {}).items() if key in POOLINGS and on]
+    unknown = [
+        key
+        for key, on in config.get('pooling', {}).items()
+        if key.startswith('pooling_mode_') and on and key not in POOLINGS
+    ]
+    if unknown or len(asked) > 1:
+        raise UserError(
+            f'1_Pooling/config.json asks for {" and ".join(asked + unknown)}; bert here has one of '
+            f'{sorted(POOLINGS)}.'
+        )
+    if asked:
+        return POOLINGS[asked[0]]
+    return 'cls' if 'backbone/pooler/kernel' in shapes else 'first'
+
+
+# Sentence embeddings' 'cls' is the bare first token, without BERT's linear layer.
+POOLINGS = {'pooling_mode_cls_token': 'first', 'pooling_mode_mean_tokens': 'mean'}

@@ -126,14 +126,44 @@ def conv(
 
 
 def batch_norm(
-    features: int, *, epsilon: float = 1e-5, dtype: Any = jnp.float32, rngs: nnx.Rngs
+    features: int,
+    *,
+    epsilon: float = 1e-5,
+    dtype: Any = jnp.float32,
+    scale_init: Any = nnx.initializers.ones,
+    rngs: nnx.Rngs,
 ) -> nnx.BatchNorm:
     """Batch normalisation with PyTorch's constants: its momentum 0.1 is 0.9 here.
 
     Running variances are of the biased kind here; PyTorch's are n / (n - 1) times those, for n
-    values a channel in a batch.
+    values a channel in a batch. Statistics stay float32 whatever `dtype` is.
     """
-    return nnx.BatchNorm(features, momentum=0.9, epsilon=epsilon, dtype=dtype, rngs=rngs)
+    return nnx.BatchNorm(
+        features,
+        momentum=0.9,
+        epsilon=epsilon,
+        dtype=dtype,
+        scale_init=scale_init,
+        promote_dtype=as_they_are,
+        rngs=rngs,
+    )
+
+
+def as_they_are(arrays: tuple[Any, ...], *, dtype: Any) -> tuple[Any, ...]:
+    """Leaves dtypes alone: flax would round running means and variances to bfloat16."""
+    return arrays
+
+
+def uniform_init(inputs: int) -> Any:
+    """PyTorch's default for kernels and biases of linear layers and convolutions alike: uniform
+    within 1 / sqrt(inputs) of zero, where `inputs` counts what one output sees.
+    """
+    bound = inputs**-0.5
+
+    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **unused: Any) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
 
 
 def max_pool(

@@ -1,5 +1,6 @@
 """Layers that several architectures share."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -199,3 +200,18 @@ def adaptive_mean(x_BxHxWxC: jax.Array, size: int) -> jax.Array:
         parts = [jax.lax.slice_in_dim(x, a, b, axis=axis) for a, b in edges]
         x = jnp.concatenate([part.mean(axis, keepdims=True) for part in parts], axis)
     return x
+
+
+def image_shape(example: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Height, width and channels of the pictures that a model is for.
+
+    Raises:
+      ValueError: the example has no picture.
+
+    >>> image_shape({'image': jax.ShapeDtypeStruct((32, 48, 3), 'uint8')})
+    (32, 48, 3)
+    """
+    if 'image' not in example or len(example['image'].shape) != 3:
+        raise ValueError(f"it needs 'image', of shape (height, width, channels), not {example}")
+    height, width, channels = example['image'].shape
+    return height, width, channels

@@ -29,6 +29,7 @@ NOT_IN_FINGERPRINT = (
 )
 CHOICES = {
     'data.in_memory': ('auto', 'on', 'off'),
+    'data.interpolation': ('auto', 'bilinear', 'bicubic'),
     'optim.name': ('adamw', 'sgd'),
     'optim.schedule': ('constant', 'cosine'),
     'study.vectorize': ('auto', 'on', 'off'),
@@ -85,7 +86,10 @@ def default() -> ConfigDict:
             task=dict(name='classification', label_smoothing=0.0),
             model=dict(name=''),  # and the arguments of that model
             source=dict(
-                uri='',  # '' is from scratch; a path; or config:FILE:ARG, trained first if needed
+                # '' is from scratch; a path; config:FILE:ARG, trained first if needed;
+                # package:NAME; hf://ORG/NAME[@REVISION]; url:https://...#sha256=HEX
+                uri='',
+                card='',  # of `launch.py sources`, or a .toml file; '' finds it by the uri
                 workdir='',  # where a config: source is kept; '' is WORKDIR/source
             ),
             data=dict(
@@ -97,7 +101,10 @@ def default() -> ConfigDict:
                 holdout=0.2,  # share (below 1) or number of train examples for validation
                 shots=0,  # labels a class; 0 is all
                 classes=(),  # keep these only, relabelled in this order; () is all
+                # Left at these defaults, the next six are what the source's card says.
                 image_size=0,  # 0 is as stored
+                resize=0,  # shorter side, before the middle is taken; 0 or -1 stretches instead
+                interpolation='auto',
                 channels=0,
                 mean=(),
                 std=(),

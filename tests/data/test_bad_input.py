@@ -34,6 +34,8 @@ def refused(config, *said, error=UserError, seed=0):
         (dict(channels=2), ['config.data.channels is 2']),
         (dict(channels=4), ['config.data.channels is 4']),
         (dict(image_size=-8), ['config.data.image_size is -8']),
+        (dict(image_size=8, resize=7), ['config.data.resize is 7', 'image_size (8)']),
+        (dict(resize=-2), ['config.data.resize is -2']),
     ],
 )
 def test_wrong_values(configure, changes, said):

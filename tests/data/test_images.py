@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tljax.data import load_images, normalise
+from tljax.data import Form, load_images, normalise
 from tljax.data.decode import decode
 from tljax.errors import UserError
 
-EXAMPLE = jax.ShapeDtypeStruct((4, 4, 3), np.uint8)
+EXAMPLE = Form((4, 4, 3))
 
 
 def save(path, array, **options):
@@ -35,14 +35,14 @@ def test_pixels_come_back(colour):
 
 def test_channels_are_made_to_fit(colour, tmp_path):
     path, array = colour
-    grey = load_images([path], jax.ShapeDtypeStruct((4, 4, 1), np.uint8))
+    grey = load_images([path], Form((4, 4, 1)))
     # ITU-R BT.601.
     assert abs(grey[0, ..., 0] - array @ [0.299, 0.587, 0.114]).max() < 1
     flat = save(tmp_path / 'grey.png', np.full((4, 4), 77))
     assert (load_images([flat], EXAMPLE) == 77).all()
     clear = save(tmp_path / 'alpha.png', np.full((4, 4, 4), [10, 20, 30, 0]))
     assert (load_images([clear], EXAMPLE) == [10, 20, 30]).all()
-    alpha = load_images([clear], jax.ShapeDtypeStruct((4, 4, 4), np.uint8))
+    alpha = load_images([clear], Form((4, 4, 4)))
     assert (alpha == [10, 20, 30, 0]).all()
 
 
@@ -54,6 +54,26 @@ def test_sizes_are_made_to_fit(tmp_path):
     assert (images[0, :, 2:] == 200).all()
 
 
+@pytest.mark.parametrize(('size', 'box'), [((6, 10), (2, 0)), ((10, 6), (0, 2))])
+def test_the_middle_of_the_shorter_side_is_taken(tmp_path, size, box):
+    array = np.random.default_rng(0).integers(0, 256, (*size, 3))
+    path = save(tmp_path / 'photo.png', array)
+    form = Form((6, 6, 3), 'crop', shorter=6, interpolation='bilinear')
+    left, top = box
+    np.testing.assert_array_equal(
+        load_images([path], form)[0], array[top : top + 6, left : left + 6]
+    )
+
+
+def test_bilinear_is_taken_over_the_area_of_a_pixel(tmp_path):
+    stripes = np.zeros((16, 16, 3))
+    stripes[:, ::4] = 255  # to a quarter: without means over areas all or nothing is left
+    path = save(tmp_path / 'stripes.png', stripes)
+    image = load_images([path], Form((4, 4, 3), 'stretch', interpolation='bilinear'))
+    assert image.min() > 30
+    assert image.max() < 100
+
+
 def test_photographs_are_turned_upright_for_predictions_only(tmp_path):
     array = np.zeros((4, 4, 3))
     array[0] = 255  # the sensor's first row
@@ -63,7 +83,7 @@ def test_photographs_are_turned_upright_for_predictions_only(tmp_path):
     upright = load_images([path], EXAMPLE)[0]
     assert (upright[:, -1] == 255).all()
     assert (upright[:, 0] == 0).all()
-    stored = decode(path.read_bytes(), (4, 4, 3), resize=False, upright=False)
+    stored = decode(path.read_bytes(), Form((4, 4, 3)), upright=False)
     assert (stored[0] == 255).all()
 
 
@@ -86,12 +106,12 @@ def test_files_that_cannot_be_read(tmp_path):
 
 def test_alpha_that_is_missing(colour):
     with pytest.raises(UserError, match='no alpha channel'):
-        load_images([colour[0]], jax.ShapeDtypeStruct((4, 4, 4), np.uint8))
+        load_images([colour[0]], Form((4, 4, 4)))
 
 
 def test_another_size_is_refused_where_sizes_are_fixed(colour):
     with pytest.raises(ValueError, match='4x4, not 8x8'):
-        decode(colour[0].read_bytes(), (8, 8, 3), resize=False, upright=False)
+        decode(colour[0].read_bytes(), Form((8, 8, 3)), upright=False)
 
 
 def test_normalise():

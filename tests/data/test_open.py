@@ -110,7 +110,7 @@ def test_photographs_are_read_as_stored(pets_dir, configure, monkeypatch):
 
     asked = []
     monkeypatch.setattr(
-        split, 'decode', lambda e, shape, resize, upright: asked.append(upright) or np.zeros(shape)
+        split, 'decode', lambda e, form, upright: asked.append(upright) or np.zeros(form.shape)
     )
     pets(pets_dir, configure, holdout=0).split('train').arrays()
     assert set(asked) == {False}
@@ -208,6 +208,14 @@ def test_grey_becomes_colour_on_request(configure):
     grey = open_data(configure(), seed=0).split('test').arrays()['image']
     colour = open_data(configure(channels=3), seed=0).split('test').arrays()['image']
     np.testing.assert_array_equal(colour, np.repeat(grey, 3, axis=-1))
+
+
+def test_the_middle_is_taken(pets_dir, configure):
+    data = pets(pets_dir, configure, resize=9, interpolation='bicubic', holdout=0)
+    assert data.split('train').arrays()['image'].shape == (30, 6, 6, 3)
+    assert (data.form.scale, data.form.shorter) == ('crop', 9)
+    stretched = pets(pets_dir, configure, resize=-1, holdout=0)
+    assert stretched.form.scale == 'stretch'
 
 
 def test_resizing(configure):

@@ -1,6 +1,6 @@
 """Data: where examples come from, which are used, and in which order."""
 
-from tljax.data.decode import load_images
+from tljax.data.decode import Form, load_images
 from tljax.data.pipeline import Order, eval_batches, stream
 from tljax.data.preprocess import normalise
 from tljax.data.sources import Data, open_data
@@ -8,6 +8,7 @@ from tljax.data.split import Split
 
 __all__ = [
     'Data',
+    'Form',
     'Order',
     'Split',
     'eval_batches',

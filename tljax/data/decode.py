@@ -1,8 +1,8 @@
 """Encoded images to arrays."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,15 +12,34 @@ from tljax.errors import UserError
 CHANNELS = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB, 4: cv2.IMREAD_UNCHANGED}
 
 
-def decode(encoded: bytes, shape: tuple[int, int, int], resize: bool, upright: bool) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How an image file becomes an array.
+
+    Attributes:
+      shape: (height, width, channels) wanted; channels 1 (grey), 3 (red, green, blue) or 4 (and
+        alpha). Colours become grey, and grey is repeated, as needed.
+      scale: what is done with an image of another size: 'none' refuses it, 'stretch' scales it to
+        exactly that height and width, 'crop' scales its shorter side to `shorter`, keeping the
+        aspect ratio, and takes the middle.
+      shorter: pixels of the shorter side before the middle is taken.
+      interpolation: 'bilinear' or 'bicubic', both over the area of a pixel where images shrink, as
+        the pipelines of most pretrained models have it (Pillow's); 'auto' is means over areas
+        where images shrink, and bilinear where they grow.
+    """
+
+    shape: tuple[int, int, int]
+    scale: str = 'none'
+    shorter: int = 0
+    interpolation: str = 'auto'
+
+
+def decode(encoded: bytes, form: Form, upright: bool) -> np.ndarray:
     """Decodes an image file's bytes.
 
     Args:
       encoded: PNG, JPEG or another format that OpenCV reads.
-      shape: (height, width, channels) wanted; channels 1 (grey), 3 (red, green, blue) or 4 (and
-        alpha). Colours become grey, and grey is repeated, as needed.
-      resize: whether an image of another height or width is scaled (to exactly that size; its
-        aspect ratio is not kept) or refused.
+      form: of the array that is wanted.
       upright: whether to turn it as its EXIF data says. TFDS and the usual pipelines don't.
 
     Returns:
@@ -29,7 +48,7 @@ def decode(encoded: bytes, shape: tuple[int, int, int], resize: bool, upright: b
     Raises:
       ValueError: it is no image, or of another size or number of channels.
     """
-    height, width, channels = shape
+    channels = form.shape[2]
     flag = CHANNELS[channels]
     if not upright and channels != 4:
         flag |= cv2.IMREAD_IGNORE_ORIENTATION
@@ -42,16 +61,48 @@ def decode(encoded: bytes, shape: tuple[int, int, int], resize: bool, upright: b
         image = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
     if image.dtype != np.uint8:
         raise ValueError(f'its values are {image.dtype}, not uint8')
-    if image.shape[:2] != (height, width):
-        if not resize:
-            raise ValueError(f'it is {image.shape[0]}x{image.shape[1]}, not {height}x{width}')
+    return fitted(image, form).reshape(form.shape)
+
+
+def fitted(image: np.ndarray, form: Form) -> np.ndarray:
+    """An image, (height, width[, channels]) uint8, at the height and width of a form.
+
+    Raises:
+      ValueError: it is of another size, and the form refuses that.
+
+    >>> wide = np.repeat(np.uint8([[0, 10, 20, 30]]), 2, axis=0)
+    >>> fitted(wide, Form((2, 2, 1), 'crop', shorter=2)).tolist()
+    [[10, 20], [10, 20]]
+    """
+    height, width, _ = form.shape
+    rows, columns = image.shape[:2]
+    if form.scale == 'none' and (rows, columns) != (height, width):
+        raise ValueError(f'it is {rows}x{columns}, not {height}x{width}')
+    if form.scale != 'crop':
+        return resized(image, height, width, form.interpolation)
+    short = min(rows, columns)
+    image = resized(
+        image, form.shorter * rows // short, form.shorter * columns // short, form.interpolation
+    )
+    top, left = (round((image.shape[axis] - form.shape[axis]) / 2) for axis in (0, 1))
+    return image[top : top + height, left : left + width]
+
+
+def resized(image: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:
+    """An image scaled to exactly that size; its aspect ratio is not kept."""
+    if image.shape[:2] == (height, width):
+        return image
+    if interpolation == 'auto':
         smaller = height <= image.shape[0] and width <= image.shape[1]
         how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        image = cv2.resize(image, (width, height), interpolation=how)
-    return image.reshape(shape)
+        return cv2.resize(image, (width, height), interpolation=how)
+    from PIL import Image
+
+    how = {'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC}
+    return np.asarray(Image.fromarray(image).resize((width, height), how[interpolation]))
 
 
-def load_images(paths: Sequence[str | Path], example: Any) -> np.ndarray:
+def load_images(paths: Sequence[str | Path], form: Form) -> np.ndarray:
     """Reads image files into the form of a data set's examples, for predictions.
 
     Photographs are turned upright (EXIF); size and channels are made to fit. Nothing else is: a
@@ -59,7 +110,7 @@ def load_images(paths: Sequence[str | Path], example: Any) -> np.ndarray:
 
     Args:
       paths: image files.
-      example: with `.shape` (height, width, channels), such as `Data.example['image']`.
+      form: such as `Data.form`; an image of another size is never refused.
 
     Returns:
       (len(paths), height, width, channels) uint8.
@@ -67,7 +118,8 @@ def load_images(paths: Sequence[str | Path], example: Any) -> np.ndarray:
     Raises:
       UserError: no paths, a file that can't be read, or that is no image; it is named.
     """
-    shape = tuple(example.shape)
+    if form.scale == 'none':
+        form = dataclasses.replace(form, scale='stretch')
     if not paths:
         raise UserError('There are no image files to read.')
     images = []
@@ -77,10 +129,10 @@ def load_images(paths: Sequence[str | Path], example: Any) -> np.ndarray:
         except OSError as error:
             raise UserError(f'{path}: cannot be read: {error.strerror}.') from None
         try:
-            images.append(decode(encoded, shape, resize=True, upright=True))
+            images.append(decode(encoded, form, upright=True))
         except ValueError as error:
             raise UserError(
                 f'{path}: {error}. Give PNG or JPEG files'
-                f'{" with an alpha channel" if shape[2] == 4 else ""}.'
+                f'{" with an alpha channel" if form.shape[2] == 4 else ""}.'
             ) from None
     return np.stack(images)

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from tljax.data import prepared, splits
-from tljax.data.split import Form, Records, Split
+from tljax.data.decode import Form
+from tljax.data.split import Records, Split
 from tljax.errors import UserError, nearest
 
 IN_MEMORY = 10**9  # decoded bytes of a split up to which `auto` holds it in memory
@@ -21,6 +22,7 @@ class Data:
     Attributes:
       label_names: of the classes, in the order of the labels.
       example: one decoded example: 'image' (height, width, channels) uint8, 'label' () int32.
+      form: how an image file becomes one.
       splits: 'train' (the pool that subsets are drawn from; validation is not in it), 'test', and
         'validation' unless there is none.
       shots: labels a class in a subset; 0 is all.
@@ -31,6 +33,7 @@ class Data:
 
     label_names: tuple[str, ...]
     example: Mapping[str, jax.ShapeDtypeStruct]
+    form: Form
     splits: Mapping[str, Split]
     shots: int
     full_name: str
@@ -103,15 +106,15 @@ def open_data(config: Any, seed: int) -> Data:
     keep = chosen_classes(config.classes, names)
     relabel = np.full(len(names), -1, np.int32)
     relabel[keep] = np.arange(len(keep))
-    shape, resize = image_form(config, info)
-    check_normalisation(config, shape[2])
+    form = image_form(config, info)
+    check_normalisation(config, form.shape[2])
 
     specs = {'train': config.train, 'test': config.test}
     if config.validation:
         specs['validation'] = config.validation
     found = {n: (s, splits.intervals(s, f'data.{n}', info.splits)) for n, s in specs.items()}
     splits.check_disjoint({f'data.{name}': value for name, value in found.items()})
-    records = {name: Records(builder, spec, Form(shape, resize)) for name, spec in specs.items()}
+    records = {name: Records(builder, spec, form) for name, spec in specs.items()}
     rows = {name: _kept(name, part, relabel) for name, part in records.items()}
     if not config.validation and config.holdout:
         labels = relabel[records['train'].labels[rows['train']]]
@@ -119,7 +122,7 @@ def open_data(config: Any, seed: int) -> Data:
         records['validation'] = records['train']
         rows['validation'] = rows['train'][held]
         rows['train'] = np.delete(rows['train'], held)
-    size = int(np.prod(shape))
+    size = int(np.prod(form.shape))
     made = {
         name: Split(name, records[name], part, relabel, _in_memory(config, len(part) * size))
         for name, part in rows.items()
@@ -127,9 +130,10 @@ def open_data(config: Any, seed: int) -> Data:
     return Data(
         label_names=tuple(names[label] for label in keep),
         example={
-            'image': jax.ShapeDtypeStruct(shape, np.uint8),
+            'image': jax.ShapeDtypeStruct(form.shape, np.uint8),
             'label': jax.ShapeDtypeStruct((), np.int32),
         },
+        form=form,
         splits=made,
         shots=config.shots,
         full_name=info.full_name,
@@ -178,8 +182,8 @@ def check_features(info: Any, name: str) -> None:
         )
 
 
-def image_form(config: Any, info: Any) -> tuple[tuple[int, int, int], bool]:
-    """Height, width and channels after decoding, and whether images are scaled to that.
+def image_form(config: Any, info: Any) -> Form:
+    """How the images of a set are decoded.
 
     Raises:
       UserError: images of several sizes without `image_size`, or an impossible size or channels.
@@ -187,13 +191,17 @@ def image_form(config: Any, info: Any) -> tuple[tuple[int, int, int], bool]:
     height, width, stored = info.features['image'].shape
     if config.image_size < 0:
         raise UserError(f'config.data.image_size is {config.image_size}; it must be 0 or more.')
-    resize = config.image_size > 0
-    if resize:
+    if config.image_size:
         height = width = config.image_size
     elif height is None or width is None:
         raise UserError(
             f'config.data.image_size: the images of {config.name} differ in size. Set it to the '
             'pixels a side that all of them are to be scaled to, such as 224.'
+        )
+    if (config.resize > 0 and config.resize < config.image_size) or config.resize < -1:
+        raise UserError(
+            f'config.data.resize is {config.resize}: the shorter side, of which the middle '
+            f'image_size ({config.image_size}) pixels are taken, can be no smaller. -1 stretches.'
         )
     channels = config.channels or stored or 3
     if channels not in (1, 3) and not channels == stored == 4:
@@ -201,7 +209,13 @@ def image_form(config: Any, info: Any) -> tuple[tuple[int, int, int], bool]:
             f'config.data.channels is {config.channels} and the set stores '
             f'{stored or "any number"}; 1 (grey), 3 (colour) or, where stored, 4 are possible.'
         )
-    return (height, width, channels), resize
+    scale = 'crop' if config.resize > 0 and config.image_size else 'stretch'
+    return Form(
+        (height, width, channels),
+        scale if config.image_size else 'none',
+        config.resize if scale == 'crop' else 0,
+        config.interpolation,
+    )
 
 
 def check_normalisation(config: Any, channels: int) -> None:

@@ -8,24 +8,11 @@ from typing import Any, NoReturn
 import numpy as np
 from absl import logging
 
-from tljax.data.decode import decode
+from tljax.data.decode import Form, decode
 from tljax.errors import RunError, UserError
 from tljax.progress import Progress
 
 CHUNK = 1024  # records read at a time
-
-
-@dataclasses.dataclass(frozen=True)
-class Form:
-    """How a stored record becomes arrays.
-
-    Attributes:
-      shape: of a decoded image: (height, width, channels).
-      resize: whether images of another size are scaled to it.
-    """
-
-    shape: tuple[int, int, int]
-    resize: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,7 +102,7 @@ class Records:
         skip = {'image': tfds.decode.SkipDecoding()}
         try:
             stored = self._both.deserialize_example_np(record, decoders=skip)
-            image = decode(stored['image'], self.form.shape, self.form.resize, upright=False)
+            image = decode(stored['image'], self.form, upright=False)
         except Exception as error:
             self._damaged(row, error)
         return image, int(stored['label'])

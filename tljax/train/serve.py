@@ -58,7 +58,7 @@ def predict(config: ConfigDict, workdir: Path, source: Path) -> list[dict[str, A
     lines = []
     for first in range(0, len(files), EVAL_BATCH):
         group = files[first : first + EVAL_BATCH]
-        images = load_images(group, experiment.data.example['image'])
+        images = load_images(group, experiment.data.form)
         rows = jax.device_get(
             step(variables['params'], variables['batch_stats'], {'image': images})
         )

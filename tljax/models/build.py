@@ -18,6 +18,9 @@ from tljax.errors import UserError, nearest
 from tljax.trees import Tree, flatten
 
 MODELS = {
+    'alexnet': 'tljax.models.alexnet:AlexNet',
+    'cifar_resnet': 'tljax.models.resnet:CifarResNet',
+    'resnet': 'tljax.models.resnet:ResNet',
     'convnet': 'tljax.models.convnet:ConvNet',
     'bert': 'tljax.models.bert:Bert',
     'gpt2': 'tljax.models.gpt2:Gpt2',

@@ -97,6 +97,7 @@ def conv(
     bias: bool = False,
     dtype: Any = jnp.float32,
     kernel_init: Any = None,
+    bias_init: Any = nnx.initializers.zeros,
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
     """A square convolution that pads both sides alike, as PyTorch's do.
@@ -121,6 +122,7 @@ def conv(
         use_bias=bias,
         dtype=dtype,
         kernel_init=kernel_init or nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+        bias_init=bias_init,
         conv_general_dilated=pointwise_conv if pointwise else jax.lax.conv_general_dilated,
         rngs=rngs,
     )
@@ -165,6 +167,21 @@ def uniform_init(inputs: int) -> Any:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
+
+
+def linear(
+    inputs: int,
+    outputs: int,
+    *,
+    dtype: Any = jnp.float32,
+    kernel_init: Any = None,
+    rngs: nnx.Rngs,
+) -> nnx.Linear:
+    """A linear layer that starts as PyTorch's do: both leaves by `uniform_init`."""
+    init = uniform_init(inputs)
+    return nnx.Linear(
+        inputs, outputs, dtype=dtype, kernel_init=kernel_init or init, bias_init=init, rngs=rngs
+    )
 
 
 def max_pool(

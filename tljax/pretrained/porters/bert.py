@@ -68,8 +68,7 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
     """The model's arguments, from the shapes of our leaves and the file's config.json.
 
     Raises:
-      UserError: the config asks for what this model doesn't do, or there is none and the number
-        of heads can't be guessed.
+      UserError: the config asks for what this model doesn't do.
     """
     vocabulary, width = shapes['backbone/token/embedding']
     positions, _ = shapes['backbone/position/embedding']
@@ -78,6 +77,13 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
             f'config.json: position_embedding_type is {config["position_embedding_type"]!r}; bert '
             "here has 'absolute' ones only."
         )
+    pool, pool_is_told = pool_of(shapes, config)
+    told = {
+        'heads': 'num_attention_heads' in config,
+        'activation': 'hidden_act' in config,
+        'epsilon': 'layer_norm_eps' in config,
+        'pool': pool_is_told,
+    }
     return dict(
         width=width,
         layers=sum(path.endswith('attention/query/kernel') for path in shapes),
@@ -88,32 +94,25 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
         types=shapes['backbone/type/embedding'][0],
         activation=activation_of(config.get('hidden_act', 'gelu')),
         epsilon=config.get('layer_norm_eps', 1e-12),
-        pool=pool_of(shapes, config),
+        pool=pool,
         outputs=shapes.get('head/bias', (2,))[0],
         example={'tokens': (min(128, positions),)},
+        guessed=[key for key, is_told in told.items() if not is_told],
     )
 
 
 def heads_of(width: int) -> int:
-    """The number of heads that a width goes with, where no config.json says it.
+    """The number of heads that usually goes with a width.
 
     Heads leave no trace in the weights. Google's models have heads of 64 channels (Devlin et al.
     2019, section 3; Turc et al. 2019, table 1), MiniLM's of width 384 of 32 (Wang et al. 2020).
 
-    Raises:
-      UserError: neither.
-
-    >>> heads_of(768), heads_of(384)
-    (12, 12)
+    >>> heads_of(768), heads_of(384), heads_of(32)
+    (12, 12, 1)
     """
     if width == 384:
         return 12
-    if width % 64:
-        raise UserError(
-            f"the weights don't tell the number of attention heads, and a width of {width} is "
-            "none of the usual ones: put the model's config.json beside the file."
-        )
-    return width // 64
+    return 1 if width % 64 else width // 64
 
 
 def activation_of(name: str) -> str:
@@ -133,29 +132,32 @@ def activation_of(name: str) -> str:
     return ours
 
 
-def pool_of(shapes: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """How a text becomes one vector: as its sentence-embedding config says, or as BERT does.
+def pool_of(shapes: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str, bool]:
+    """How a text becomes one vector, and whether the files tell so.
 
     Args:
+      shapes: of our leaves; a pooler among them is BERT's own way.
       config: `pooling`, if it is there, is what 1_Pooling/config.json holds.
 
     Raises:
       UserError: it asks for a pooling that bert here doesn't have.
+
+    >>> pool_of({}, {'pooling': {'pooling_mode_mean_tokens': True}})
+    ('mean', True)
     """
-    asked = [key for key, on in config.get('pooling', {}).items() if key in POOLINGS and on]
-    unknown = [
+    asked = [
         key
-        for key, on in config.get('pooling', {}).items()
-        if key.startswith('pooling_mode_') and on and key not in POOLINGS
+        for key, is_on in config.get('pooling', {}).items()
+        if key.startswith('pooling_mode') and is_on
     ]
-    if unknown or len(asked) > 1:
+    if len(asked) > 1 or not POOLINGS.keys() >= set(asked):
         raise UserError(
-            f'1_Pooling/config.json asks for {" and ".join(asked + unknown)}; bert here has one of '
+            f'1_Pooling/config.json asks for {" and ".join(asked)}; bert here does one of '
             f'{sorted(POOLINGS)}.'
         )
     if asked:
-        return POOLINGS[asked[0]]
-    return 'cls' if 'backbone/pooler/kernel' in shapes else 'first'
+        return POOLINGS[asked[0]], True
+    return ('cls', True) if 'backbone/pooler/kernel' in shapes else ('first', False)
 
 
 # Sentence embeddings' 'cls' is the bare first token, without BERT's linear layer.

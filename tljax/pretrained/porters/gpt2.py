@@ -68,8 +68,7 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
     """The model's arguments, from the shapes of our leaves and the file's config.json.
 
     Raises:
-      UserError: the config asks for what this model doesn't do, or there is none and the number
-        of heads can't be guessed.
+      UserError: the config asks for what this model doesn't do.
     """
     for key, usual in UNCHANGED.items():
         if config.get(key, usual) != usual:
@@ -79,6 +78,12 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
     outputs = shapes['head/kernel'][1] if 'head/kernel' in shapes else vocabulary
     words = outputs == vocabulary
     tied = words and config.get('tie_word_embeddings', True)
+    told = {
+        'heads': 'n_head' in config,
+        'activation': 'activation_function' in config,
+        'epsilon': 'layer_norm_epsilon' in config,
+        'pool': False,
+    }
     return dict(
         width=width,
         layers=sum(path.endswith('attention/query/kernel') for path in shapes),
@@ -93,6 +98,7 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
         pool='none' if words else 'last',
         outputs=outputs,
         example={'tokens': (min(128, positions),)},
+        guessed=[key for key, is_told in told.items() if not is_told],
     )
 
 

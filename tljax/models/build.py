@@ -23,7 +23,9 @@ MODELS = {
     'resnet': 'tljax.models.resnet:ResNet',
     'convnet': 'tljax.models.convnet:ConvNet',
     'bert': 'tljax.models.bert:Bert',
+    'efficientnet_lite': 'tljax.models.efficientnet_lite:EfficientNetLite',
     'gpt2': 'tljax.models.gpt2:Gpt2',
+    'squeezenet': 'tljax.models.squeezenet:SqueezeNet',
 }
 GIVEN = ('self', 'example', 'outputs', 'rngs')
 

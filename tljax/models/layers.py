@@ -132,6 +132,7 @@ def batch_norm(
     features: int,
     *,
     epsilon: float = 1e-5,
+    momentum: float = 0.9,
     dtype: Any = jnp.float32,
     scale_init: Any = nnx.initializers.ones,
     rngs: nnx.Rngs,
@@ -143,7 +144,7 @@ def batch_norm(
     """
     return nnx.BatchNorm(
         features,
-        momentum=0.9,
+        momentum=momentum,
         epsilon=epsilon,
         dtype=dtype,
         scale_init=scale_init,

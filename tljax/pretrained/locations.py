@@ -219,6 +219,8 @@ def fetched(hub: Any, uri: str, name: str, revision: str, quiet: bool) -> Path:
     for file, path in paths.items():
         promised = getattr(files[file].lfs, 'sha256', None) if files[file].lfs else None
         if promised and sha256_of(path) != promised:
+            path.resolve().unlink()  # out of the cache, where nobody would check it again
+            path.unlink(missing_ok=True)
             raise UserError(f'{uri}: {file} has not the sha256 {promised} that the hub promises.')
     return paths[chosen[0]].parent
 

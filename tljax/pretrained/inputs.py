@@ -1,0 +1,99 @@
+"""What a source's card says of its inputs, applied to the target's data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from tljax import config as config_lib
+from tljax.pretrained import shelf
+from tljax.pretrained.shelf import Card
+
+KEYS = ('image_size', 'resize', 'interpolation', 'channels', 'mean', 'std')
+
+
+def declared(card: Card, data: Any) -> dict[str, Any]:
+    """The values of `config.data` that a card asks for, at the target's image size if it has one.
+
+    Args:
+      card: of the source.
+      data: the section `config.data` of the target.
+
+    >>> from tljax.config import default
+    >>> card = Card('small', input={'image_size': 32, 'resize': 36, 'mean': [0.5]})
+    >>> data = default().data
+    >>> declared(card, data)
+    {'image_size': 32, 'resize': 36, 'mean': (0.5,)}
+    >>> data.image_size = 64
+    >>> declared(card, data)['resize']
+    72
+    """
+    asked = {
+        key: plain(value)
+        for key, value in card.input.items()
+        if key in KEYS and value != shelf.UNKNOWN
+    }
+    if data.image_size and asked.get('resize') and asked.get('image_size'):
+        asked['resize'] = round(asked['resize'] * data.image_size / asked['image_size'])
+    return asked
+
+
+def asked_by_source(config: ConfigDict) -> dict[str, Any]:
+    """The values of `config.data` that the source of a config asks for.
+
+    A model of our own asks for what its own config had.
+
+    Raises:
+      UserError: there is no card of the name `config.source.card`, or no such recipe.
+    """
+    uri = config.source.uri
+    if not uri:
+        return {}
+    if uri.startswith('config:'):
+        data = applied(config_lib.load(uri.removeprefix('config:'))).data
+        return {key: data[key] for key in KEYS}
+    for path in (Path(uri) / 'card.json', Path(uri) / 'model' / 'card.json'):
+        if path.exists():
+            return asked_by_model(path)
+    return declared(shelf.find(uri, config.source.card), config.data)
+
+
+def asked_by_model(path: Path) -> dict[str, Any]:
+    """The same, for a model of our own with this card.json."""
+    try:
+        data = json.loads(path.read_text(encoding='utf-8'))['config']['data']
+        return {key: plain(data[key]) for key in KEYS if key in data}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # without a config, or damaged, which is told where the model is loaded
+
+
+def plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def applied(config: ConfigDict) -> ConfigDict:
+    """The config with what its source says of its input, where the config says nothing.
+
+    Both arms read the same config, so they see the same pictures.
+
+    Args:
+      config: of `tljax.config.resolve`; not changed.
+
+    Raises:
+      UserError: as for `asked_by_source`.
+    """
+    default, full = config_lib.default().data, config.copy_and_resolve_references()
+    for key, value in asked_by_source(config).items():
+        if config.data[key] == default[key]:
+            full.data[key] = value
+    return full
+
+
+def differences(config: ConfigDict, card: Card) -> list[str]:
+    """Where the target's data differs from what the source's card says, a line each."""
+    return [
+        f'data.{key} is {config.data[key]!r}, the card says {value!r}'
+        for key, value in declared(card, config.data).items()
+        if config.data[key] != value
+    ]

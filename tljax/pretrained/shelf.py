@@ -1,0 +1,214 @@
+"""The shelf of known open models: their cards, and which of them a source is.
+
+A card says where a model comes from and what its inputs must be like. It is a file in `cards/`.
+"""
+
+import dataclasses
+import functools
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tljax.errors import UserError, nearest
+from tljax.pretrained.locations import HUB, PACKAGE, URL, sha256_of
+
+CARDS = Path(__file__).parent / 'cards'
+UNKNOWN = 'unknown'
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Card:
+    """What is known of a model.
+
+    Attributes:
+      name: what `config.source.card` calls it.
+      title: in words.
+      task: what it was trained for.
+      modality: 'image', 'text' or 'audio'.
+      architecture: of `tljax.models`, with its `arguments`.
+      scheme: of its weights' names.
+      uris: where they live; as `config.source.uri` takes them, or plain file names.
+      sha256: hexadecimal, of the weights' file; '' where it is not known.
+      sha256_starts: its first digits, where only those are known.
+      bytes: of that file; 0 where it is not known.
+      licence: as its publisher states it.
+      training_data: what it has seen.
+      input: what target data should be like: `image_size`, `resize`, `interpolation`, `mean`, `std`
+        for pictures, a tokenizer for text, `sampling_rate` for sound.
+      classes: number of them, where there are any.
+      class_names: where they are listed.
+      metrics: published ones: name, value, dataset, source.
+      notes: anything else.
+    """
+
+    name: str
+    title: str = UNKNOWN
+    task: str = UNKNOWN
+    modality: str = UNKNOWN
+    architecture: str = UNKNOWN
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    scheme: str = UNKNOWN
+    uris: tuple[str, ...] = ()
+    sha256: str = ''
+    sha256_starts: str = ''
+    bytes: int = 0
+    licence: str = UNKNOWN
+    training_data: str = UNKNOWN
+    input: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    classes: int = 0
+    class_names: str = ''
+    metrics: tuple[Mapping[str, Any], ...] = ()
+    notes: str = ''
+
+    def describes(self, uri: str) -> bool:
+        """Whether the weights at a URI are, by their name, those of this card."""
+        wanted = key_of(uri)
+        return any(key_of(known) == wanted for known in self.uris)
+
+    def to_json(self) -> dict[str, Any]:
+        """For a model's card.json."""
+        return {**dataclasses.asdict(self), 'uris': list(self.uris), 'metrics': list(self.metrics)}
+
+
+def key_of(uri: str) -> tuple[str, str]:
+    """What two names of the same weights share.
+
+    >>> key_of('url:https://a.org/x/resnet18-f37072fd.pth#sha256=...') == key_of(
+    ...     'downloads/resnet18-f37072fd.pth')
+    True
+    >>> key_of('hf://org/name@main')
+    ('hf://', 'org/name')
+    """
+    if uri.startswith(HUB):
+        return HUB, uri.removeprefix(HUB).partition('@')[0]
+    if uri.startswith(PACKAGE):
+        return PACKAGE, uri.removeprefix(PACKAGE).partition('/')[0]
+    path = uri.removeprefix(URL).partition('#')[0]
+    return 'file', path.rstrip('/').rpartition('/')[2]
+
+
+@functools.cache
+def known() -> tuple[Card, ...]:
+    """Every card, in the order of their names."""
+    return tuple(read(path) for path in sorted(CARDS.glob('*.toml')))
+
+
+def read(path: Path) -> Card:
+    """Reads one card.
+
+    Raises:
+      UserError: it cannot be read, or has keys that no card has.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise UserError(f'The card {path} cannot be read: {error}.') from error
+    fields = {field.name for field in dataclasses.fields(Card)}
+    for key in content:
+        if key not in fields:
+            raise UserError(f'The card {path} has an unknown key {key!r}.{nearest(key, fields)}')
+    if 'name' not in content:
+        raise UserError(f'The card {path} has no name.')
+    content['uris'] = tuple(content.get('uris', ()))
+    content['metrics'] = tuple(content.get('metrics', ()))
+    return Card(**content)
+
+
+def find(uri: str, name: str = '') -> Card:
+    """The card of a source; all 'unknown' if no card describes it.
+
+    Args:
+      uri: of `config.source.uri`.
+      name: of `config.source.card`: a known card, or the path of a card's file; '' finds it by
+        the uri.
+
+    Raises:
+      UserError: no card has that name.
+    """
+    if name.endswith('.toml'):
+        return read(Path(name))
+    if name:
+        for card in known():
+            if card.name == name:
+                return card
+        names = [card.name for card in known()]
+        raise UserError(
+            f'config.source.card: there is no card {name!r}.{nearest(name, names)} '
+            '`launch.py sources` lists them; the path of a .toml file is one of your own.'
+        )
+    for card in known():
+        if card.describes(uri):
+            return card
+    return Card(name=UNKNOWN, uris=(uri,))
+
+
+def check_digest(card: Card, path: Path) -> str:
+    """Checks that a file is the one that a card describes.
+
+    Returns:
+      Its sha256, or '' for a directory.
+
+    Raises:
+      UserError: it has that file's name, but not its sha256.
+    """
+    if not path.is_file():
+        return ''
+    digest = sha256_of(path)
+    promised = card.sha256 or card.sha256_starts
+    if promised and not digest.startswith(promised):
+        raise UserError(
+            f'{path} has sha256 {digest}, but the file of this name that the card {card.name!r} '
+            f'describes has {promised}{"" if card.sha256 else "..."}: it is damaged, or another '
+            'file. Fetch it again; if it is meant, rename it, and give its card as '
+            'config.source.card.'
+        )
+    return digest
+
+
+def table(task: str = '', architecture: str = '') -> str:
+    """The text of `launch.py sources`.
+
+    Args:
+      task: only cards whose task or modality contains these words; '' is all.
+      architecture: likewise, of the architecture.
+
+    Raises:
+      UserError: no card is like that.
+    """
+    cards = [
+        card
+        for card in known()
+        if task.lower() in f'{card.task} {card.modality}'.lower()
+        and architecture.lower() in card.architecture.lower()
+    ]
+    if not cards:
+        tasks = sorted({card.task for card in known()})
+        kinds = sorted({card.architecture for card in known()})
+        raise UserError(
+            f'No known source has task {task!r} and architecture {architecture!r}. Tasks: '
+            f'{", ".join(tasks)}. Architectures: {", ".join(kinds)}.'
+        )
+    return '\n\n'.join(entry(card) for card in cards)
+
+
+def entry(card: Card) -> str:
+    """One card in a few lines."""
+    arguments = ', '.join(f'{key}={value!r}' for key, value in card.arguments.items())
+    shape = ', '.join(f'{key} {value}' for key, value in card.input.items())
+    best = '; '.join(
+        f'{m["name"]} {m["value"]} on {m["dataset"]} ({m["source"]})' for m in card.metrics
+    )
+    lines = {
+        'model': f'{card.architecture}({arguments})',
+        'task': f'{card.task}, {card.classes} classes' if card.classes else card.task,
+        'uri': '\n            '.join(card.uris),
+        'licence': card.licence,
+        'data': card.training_data,
+        'input': shape,
+        'published': best,
+        'notes': card.notes,
+    }
+    return f'{card.name}: {card.title}\n' + '\n'.join(
+        f'  {key + ":":10}{value}' for key, value in lines.items() if value
+    )

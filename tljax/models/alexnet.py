@@ -27,14 +27,13 @@ CONVS = (
     (256, 3, 1, 1, True),
 )
 GRID = 6  # the classifier sees GRID x GRID pixels, whatever the picture's size
-HIDDEN = 4096
 SMALLEST = 63  # the last pooling has nothing left of a smaller picture
 
 
 class Backbone(nnx.Module):
     """Five convolutions, three poolings and two hidden layers."""
 
-    def __init__(self, channels: int, dropout: float, dtype: Any, rngs: nnx.Rngs):
+    def __init__(self, channels: int, hidden: int, dropout: float, dtype: Any, rngs: nnx.Rngs):
         inputs = channels
         for n, (outputs, size, stride, padding, _) in enumerate(CONVS, 1):
             init = uniform_init(inputs * size * size)
@@ -52,12 +51,12 @@ class Backbone(nnx.Module):
             )
             setattr(self, f'conv{n}', made)
             inputs = outputs
-        self.hidden1 = linear(inputs * GRID * GRID, HIDDEN, dtype=dtype, rngs=rngs)
-        self.hidden2 = linear(HIDDEN, HIDDEN, dtype=dtype, rngs=rngs)
+        self.hidden1 = linear(inputs * GRID * GRID, hidden, dtype=dtype, rngs=rngs)
+        self.hidden2 = linear(hidden, hidden, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, x_BxHxWxC: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """One vector a picture, float32: (B, 4096)."""
+        """One vector a picture, float32: (B, hidden)."""
         x = x_BxHxWxC
         for n, (*_, pooled) in enumerate(CONVS, 1):
             x = nnx.relu(getattr(self, f'conv{n}')(x))
@@ -80,6 +79,7 @@ class AlexNet(nnx.Module):
     Args:
       example: needs `image`, of shape (height, width, channels).
       outputs: size of the head.
+      hidden: size of the two hidden layers.
       dropout: share of what each hidden layer reads that is dropped in training.
       dtype: 'float32' or 'bfloat16' to compute in; parameters stay float32.
 
@@ -97,6 +97,7 @@ class AlexNet(nnx.Module):
         example: Mapping[str, Any],
         outputs: int,
         *,
+        hidden: int = 4096,
         dropout: float = 0.5,
         dtype: str = 'float32',
         rngs: nnx.Rngs,
@@ -106,11 +107,11 @@ class AlexNet(nnx.Module):
             raise ValueError(
                 f'a {height}x{width} picture is too small: it takes at least {SMALLEST}x{SMALLEST}'
             )
-        self.backbone = Backbone(channels, dropout, dtype_of(dtype), rngs)
-        self.head = linear(HIDDEN, outputs, rngs=rngs)
+        self.backbone = Backbone(channels, hidden, dropout, dtype_of(dtype), rngs)
+        self.head = linear(hidden, outputs, rngs=rngs)
 
     def features(self, batch: Mapping[str, jax.Array], rngs: nnx.Rngs | None = None) -> jax.Array:
-        """The second hidden layer, float32: (batch, 4096)."""
+        """The second hidden layer, float32: (batch, hidden)."""
         return self.backbone(batch['image'], rngs)
 
     def __call__(self, batch: Mapping[str, jax.Array], rngs: nnx.Rngs | None = None) -> jax.Array:

@@ -32,9 +32,10 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
     """The model's arguments, from the shapes of our leaves.
 
     Raises:
-      KeyError: there is no first convolution.
+      KeyError: the first convolution or the last hidden layer is missing.
     """
     return dict(
+        hidden=shapes['backbone/hidden2/kernel'][1],
         outputs=shapes.get('head/bias', (1000,))[0],
         example={'image': (224, 224, shapes['backbone/conv1/kernel'][2])},
     )

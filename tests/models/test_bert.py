@@ -78,6 +78,15 @@ def test_token_types_are_zero_unless_given():
     assert np.abs(one - module({'tokens': tokens, 'types': ones})).max() > 1e-2
 
 
+def test_without_types_there_is_no_embedding_of_them():
+    module, tokens = made(types=0), tokens_of()
+    assert not hasattr(module.backbone, 'type')
+    ones = jnp.ones_like(tokens)
+    np.testing.assert_array_equal(
+        module({'tokens': tokens}), module({'tokens': tokens, 'types': ones})
+    )
+
+
 def test_poolings():
     batch = {'tokens': tokens_of(), 'mask': MASK}
     module = made(pool='cls')
@@ -200,7 +209,8 @@ def test_paths():
         (dict(pool='max'), EXAMPLE, "pool is 'max'"),
         (dict(activation='gleu'), EXAMPLE, "activation is 'gleu'"),
         (dict(dtype='float16'), EXAMPLE, "dtype is 'float16'"),
-        (dict(types=0), EXAMPLE, 'types is 0'),
+        (dict(types=-1), EXAMPLE, 'types is -1'),
+        (dict(vocabulary=0), EXAMPLE, 'vocabulary is 0'),
     ],
 )
 def test_what_makes_no_sense_is_refused(changes, example, said):

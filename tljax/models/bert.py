@@ -24,10 +24,11 @@ class Backbone(nnx.Module):
         options: Any = dict(embedding_init=init, dtype=dtype, rngs=rngs)
         self.token = nnx.Embed(vocabulary, width, **options)
         self.position = nnx.Embed(positions, width, **options)
-        self.type = nnx.Embed(types, width, **options)
+        if types:
+            self.type = nnx.Embed(types, width, **options)
         self.norm = layer_norm(width, block['epsilon'], dtype, rngs)
         self.dropout = nnx.Dropout(dropout)
-        self.layers, self.pool = layers, pool
+        self.layers, self.pool, self.types = layers, pool, types
         for n in range(layers):
             made = Block(width, hidden=hidden, norm='post', dropout=dropout, rngs=rngs, **block)
             setattr(self, f'block{n}', made)
@@ -39,11 +40,11 @@ class Backbone(nnx.Module):
         tokens_BxL = batch['tokens']
         length = tokens_BxL.shape[1]
         text.check_length(length, self.position.num_embeddings)
-        types_BxL = batch.get('types')
-        if types_BxL is None:
-            types_BxL = jnp.zeros_like(tokens_BxL)
-        x_BxLxD = self.token(tokens_BxL) + self.type(types_BxL)
-        x_BxLxD = x_BxLxD + self.position(jnp.arange(length))[None]
+        x_BxLxD = self.token(tokens_BxL) + self.position(jnp.arange(length))[None]
+        if self.types:
+            types_BxL = batch.get('types')
+            first_BxL = jnp.zeros_like(tokens_BxL)
+            x_BxLxD = x_BxLxD + self.type(first_BxL if types_BxL is None else types_BxL)
         x_BxLxD = self.dropout(self.norm(x_BxLxD), rngs=rngs)
         mask = text.padding_mask(batch)
         for n in range(self.layers):
@@ -79,7 +80,7 @@ class Bert(nnx.Module):
       hidden: size of the hidden layer in each block.
       vocabulary: number of tokens.
       positions: the greatest length.
-      types: number of kinds of tokens.
+      types: number of kinds of tokens; 0 tells none apart, as DistilBERT.
       activation: 'gelu', 'gelu_tanh' or 'relu'.
       epsilon: of the layer norms.
       pool: what stands for the text: 'cls' is tanh of a linear layer on the first token, as BERT
@@ -129,8 +130,9 @@ class Bert(nnx.Module):
             hidden=hidden,
             vocabulary=vocabulary,
             positions=positions,
-            types=types,
         )
+        if types < 0:
+            raise ValueError(f'types is {types}; it must be at least 0')
         text.check_tokens(example, positions)
         init = nnx.initializers.truncated_normal(0.02)
         block = dict(

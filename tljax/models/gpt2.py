@@ -147,7 +147,7 @@ class Gpt2(nnx.Module):
         hidden = hidden or 4 * width
         self.backbone = Backbone(width, layers, hidden, vocabulary, positions, dropout, block, rngs)
         options: Any = dict(use_bias=head_bias, kernel_init=init, dtype=jnp.float32, rngs=rngs)
-        self.head = TiedHead() if self.tied else nnx.Linear(width, outputs, **options)
+        self.head: Any = TiedHead() if self.tied else nnx.Linear(width, outputs, **options)
 
     def features(self, batch: text.Batch, rngs: nnx.Rngs | None = None) -> jax.Array:
         """What the head sees: (batch, width), or with pool 'none' (batch, length, width)."""

@@ -31,6 +31,7 @@ CASES = {
         ('bert_first', 'huggingface', dict(pool='first')),
         ('bert_2018', 'huggingface_2018', {}),
         ('bert_sentence', 'sentence_transformers', dict(pool='mean')),
+        ('distilbert', 'distilbert', dict(types=0, pool='first')),
     )
 }
 
@@ -103,6 +104,49 @@ def test_same_function_with_the_mean_of_tokens(transformers):
         return module.classifier((out * real).sum(1) / real.sum(1))
 
     check(CASES['bert_sentence'], original, mean_of_tokens)
+
+
+def test_same_function_as_distilbert(transformers):
+    config = transformers.DistilBertConfig(
+        dim=32,
+        n_layers=3,
+        n_heads=4,
+        hidden_dim=48,
+        vocab_size=50,
+        max_position_embeddings=20,
+        num_labels=5,
+        attn_implementation='eager',
+    )
+    original = transformers.DistilBertForTokenClassification(config).eval()
+
+    def first(module, batch):
+        return module(batch['tokens'], batch['mask']).logits[:, 0]
+
+    check(CASES['distilbert'], original, first)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'scheme', 'skipped', 'outputs'),
+    [
+        ('DistilBertModel', 'distilbert', 0, 0),
+        ('DistilBertForMaskedLM', 'distilbert', 6, 0),
+        ('DistilBertForTokenClassification', 'distilbert', 0, 2),
+        ('DistilBertForSequenceClassification', 'distilbert_classifier', 4, 0),
+    ],
+)
+def test_every_tensor_of_a_full_size_distilbert(kind, scheme, skipped, outputs, transformers):
+    import torch
+
+    config = transformers.DistilBertConfig(attn_implementation='eager')
+    with torch.device('meta'):
+        original = getattr(transformers, kind)(config)
+    shapes = {name: tuple(value.shape) for name, value in original.state_dict().items()}
+    attempts = attempts_of('bert', shapes, beside(config.to_dict()))
+    found = next(attempt for attempt in attempts if attempt.fits)
+    assert (found.match.scheme.name, found.outputs) == (scheme, outputs)
+    assert len(found.match.skipped) == skipped
+    expected = {**models.arguments('bert'), 'layers': 6, 'types': 0, 'pool': 'first'}
+    assert {**models.arguments('bert'), **found.arguments} == expected
 
 
 @pytest.mark.parametrize(

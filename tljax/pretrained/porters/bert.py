@@ -1,4 +1,4 @@
-"""BERT as Hugging Face transformers names it, and as its first files did."""
+"""BERT as Hugging Face transformers names it, and as its first files did; DistilBERT."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -48,6 +48,24 @@ SKIPPED = (
 )
 NEW_NORMS = tuple(row for names in NORMS for row in norm_rows(*names))
 OLD_NORMS = tuple(row for names in NORMS for row in old_norm_rows(*names))
+DISTILLED = 'transformer.layer.{n}'
+DISTILLED_ROWS = (
+    Row('embeddings.word_embeddings.weight', 'backbone/token/embedding'),
+    Row('embeddings.position_embeddings.weight', 'backbone/position/embedding'),
+    *norm_rows('embeddings.LayerNorm', 'backbone/norm'),
+    *linear_rows(f'{DISTILLED}.attention.q_lin', f'{OURS}/attention/query'),
+    *linear_rows(f'{DISTILLED}.attention.k_lin', f'{OURS}/attention/key'),
+    *linear_rows(f'{DISTILLED}.attention.v_lin', f'{OURS}/attention/value'),
+    *linear_rows(f'{DISTILLED}.attention.out_lin', f'{OURS}/attention/out'),
+    *norm_rows(f'{DISTILLED}.sa_layer_norm', f'{OURS}/norm1'),
+    *linear_rows(f'{DISTILLED}.ffn.lin1', f'{OURS}/mlp/up'),
+    *linear_rows(f'{DISTILLED}.ffn.lin2', f'{OURS}/mlp/down'),
+    *norm_rows(f'{DISTILLED}.output_layer_norm', f'{OURS}/norm2'),
+)
+DISTILLED_SKIPPED = (
+    (r'embeddings\.position_ids', 'counts 0, 1, 2, ...: no weight'),
+    (r'vocab_(transform|layer_norm|projector)\..*', 'guesses masked words'),
+)
 COMMON: dict[str, Any] = dict(model='bert', backbone_prefix='bert.')
 
 # The third fits only where `arguments` finds that the texts' vectors are pooled otherwise, so that
@@ -60,6 +78,23 @@ SCHEMES = (
         rows=(*BODY, *NEW_NORMS, *HEAD),
         skipped=(*SKIPPED, (r'pooler\.dense\..*', 'texts are pooled without it')),
         **COMMON,
+    ),
+    Scheme(
+        'distilbert',
+        model='bert',
+        rows=(*DISTILLED_ROWS, *HEAD),
+        skipped=DISTILLED_SKIPPED,
+        backbone_prefix='distilbert.',
+    ),
+    Scheme(
+        'distilbert_classifier',
+        model='bert',
+        rows=DISTILLED_ROWS,
+        skipped=(
+            *DISTILLED_SKIPPED,
+            (r'(pre_)?classifier\..*', 'of two layers, where bert here has one for a head'),
+        ),
+        backbone_prefix='distilbert.',
     ),
 )
 
@@ -78,21 +113,23 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
             "here has 'absolute' ones only."
         )
     pool, pool_is_told = pool_of(shapes, config)
+    heads = config.get('num_attention_heads') or config.get('n_heads')
+    activation = config.get('hidden_act') or config.get('activation')
     told = {
-        'heads': 'num_attention_heads' in config,
-        'activation': 'hidden_act' in config,
-        'epsilon': 'layer_norm_eps' in config,
+        'heads': heads,
+        'activation': activation,
+        'epsilon': config.get('layer_norm_eps'),
         'pool': pool_is_told,
     }
     return dict(
         width=width,
         layers=sum(path.endswith('attention/query/kernel') for path in shapes),
-        heads=config.get('num_attention_heads') or heads_of(width),
+        heads=heads or heads_of(width),
         hidden=shapes['backbone/block0/mlp/up/kernel'][1],
         vocabulary=vocabulary,
         positions=positions,
-        types=shapes['backbone/type/embedding'][0],
-        activation=activation_of(config.get('hidden_act', 'gelu')),
+        types=shapes.get('backbone/type/embedding', (0,))[0],
+        activation=activation_of(activation or 'gelu'),
         epsilon=config.get('layer_norm_eps', 1e-12),
         pool=pool,
         outputs=shapes.get('head/bias', (2,))[0],

@@ -12,17 +12,20 @@ from tljax.errors import UserError
 from tljax.pretrained.transforms import TRANSFORMS
 
 Shape = tuple[int, ...]
-NUMBER = re.compile(r'\{(\w+?)([+-]\d+)?\}')
+NUMBER = re.compile(r'\{(\w+?)([+-]\d+)?(?::0(\d))?\}')
 
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    r"""A name with numbers in it, such as 'layer{s}.{b}.conv1.weight'; `{s+1}` is one more.
+    r"""A name with numbers in it, such as 'layer{s}.{b}.conv1.weight'; `{s+1}` is one more,
+    and `{s:02}` has at least two digits.
 
     >>> Template('stages.{s}.weight').match('stages.2.weight')
     {'s': 2}
     >>> Template('backbone/stage{s+1}/kernel').fill({'s': 2})
     'backbone/stage3/kernel'
+    >>> Template('block{s+1}/unit{b+1:02}').fill({'s': 0, 'b': 4})
+    'block1/unit05'
     """
 
     text: str
@@ -49,7 +52,9 @@ class Template:
 
     def fill(self, numbers: Mapping[str, int]) -> str:
         """The name with these numbers."""
-        return NUMBER.sub(lambda m: str(numbers[m[1]] + int(m[2] or 0)), self.text)
+        return NUMBER.sub(
+            lambda m: str(numbers[m[1]] + int(m[2] or 0)).zfill(int(m[3] or 0)), self.text
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,16 @@ import ml_dtypes
 import numpy as np
 
 from tljax.errors import UserError
+from tljax.pretrained.readers.numpy_pickle import (
+    Array,
+    Dtype,
+    array_from,
+    as_bytes,
+    encode,
+    expect,
+    ints,
+    scalar,
+)
 from tljax.pretrained.readers.pickle_machine import (
     ForbiddenError,
     Machine,
@@ -80,7 +90,6 @@ HOW_TO_SAVE = (
     'where you trust the file, load it with PyTorch and save its weights alone, as '
     "safetensors: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
 )
-NUMPY_KIND = re.compile(r'[biufc]\d{1,2}')
 
 
 @dataclasses.dataclass(eq=False)
@@ -115,76 +124,11 @@ class Strided:
     strides: tuple[int, ...]
 
 
-class Dtype(Stateful):
-    """A numpy dtype under construction: its state holds the byte order."""
-
-    def __init__(self, kind: Any, *_: Any) -> None:
-        if not isinstance(kind, str) or not NUMPY_KIND.fullmatch(kind):
-            raise ForbiddenError(f'numpy.dtype({kind!r})')
-        self.dtype = np.dtype(kind)
-
-    def set_state(self, state: Any) -> None:
-        order = state[1]
-        if order not in ('<', '>', '=', '|'):
-            raise ValueError(f'{order!r} is no byte order')
-        self.dtype = self.dtype.newbyteorder(order)
-
-
-class Array(Stateful):
-    """A numpy array under construction: its state holds everything."""
-
-    array: np.ndarray
-
-    def set_state(self, state: Any) -> None:
-        _, shape, dtype, fortran, data = state
-        self.array = array_from(data, dtype, shape, 'F' if fortran else 'C').array
-
-
 class Fields(dict, Stateful):
     """The attributes of an object that has nothing else, such as argparse.Namespace."""
 
     def set_state(self, state: Any) -> None:
         self.update(state)
-
-
-def array_from(data: Any, dtype: Any, shape: Any, order: Any = 'C') -> Array:
-    """A numpy array of bytes."""
-    made = Array()
-    flat = np.frombuffer(as_bytes(data), expect(dtype, Dtype).dtype)
-    made.array = flat.reshape(ints(shape), order='F' if order == 'F' else 'C')
-    return made
-
-
-def scalar(dtype: Any, data: Any = b'') -> Any:
-    """A numpy scalar, as a Python number."""
-    kind = expect(dtype, Dtype).dtype
-    return np.frombuffer(as_bytes(data), kind, 1)[0].item() if data else kind.type(0).item()
-
-
-def as_bytes(data: Any) -> bytes:
-    """Bytes; Python 2 wrote them as text."""
-    return data.encode('latin-1') if isinstance(data, str) else bytes(expect(data, bytes))
-
-
-def encode(text: Any, code: Any = 'latin1') -> bytes:
-    """How protocols below 3 write bytes."""
-    if code not in ('latin1', 'latin-1', 'utf-8'):
-        raise ValueError(f'{code!r} is no known coding of bytes')
-    return expect(text, str).encode(code)
-
-
-def expect(value: Any, kind: type) -> Any:
-    if not isinstance(value, kind):
-        raise TypeError(f'there is a {type(value).__name__} where a {kind.__name__} belongs')
-    return value
-
-
-def ints(values: Any) -> tuple[int, ...]:
-    """A tuple of numbers that are not negative, such as a shape."""
-    numbers = tuple(expect(values, tuple))
-    if not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
-        raise ValueError(f'{numbers} is no shape')
-    return numbers
 
 
 def tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Strided:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tljax.errors import UserError
+from tljax.pretrained.readers.numpy_pickle import Array
 from tljax.pretrained.readers.pickle_machine import Symbol
-from tljax.pretrained.readers.torch_pickle import HOW_TO_SAVE, Array, Strided
+from tljax.pretrained.readers.torch_pickle import HOW_TO_SAVE, Strided
 
 PREFERRED = ('state_dict', 'model')
 WRAPPERS = (

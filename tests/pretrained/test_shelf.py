@@ -14,7 +14,6 @@ TOML = """
 name = "small"
 architecture = "resnet"
 uris = ["url:https://a.org/x/small-{starts}.pth#sha256={starts}", "hf://org/small", "package:small"]
-sha256_starts = "{starts}"
 licence = "MIT"
 [input]
 image_size = 32
@@ -85,10 +84,10 @@ def test_an_unknown_name_of_a_card(shelved):
 
 def test_a_file_of_a_known_name_must_be_that_file(shelved):
     card = shelf.find(str(shelved))
-    assert shelf.check_digest(card, shelved) == hashlib.sha256(b'weights').hexdigest()
+    assert shelf.check_digest(card, str(shelved), shelved) == hashlib.sha256(b'weights').hexdigest()
     shelved.write_bytes(b'other')
     with pytest.raises(UserError, match='damaged, or another file'):
-        shelf.check_digest(card, shelved)
+        shelf.check_digest(card, str(shelved), shelved)
 
 
 def test_what_a_card_declares_is_applied_where_the_config_is_silent(shelved):

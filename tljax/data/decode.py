@@ -98,8 +98,9 @@ def resized(image: np.ndarray, height: int, width: int, interpolation: str) -> n
         return cv2.resize(image, (width, height), interpolation=how)
     from PIL import Image
 
-    how = {'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC}
-    return np.asarray(Image.fromarray(image).resize((width, height), how[interpolation]))
+    over_areas = {'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC}
+    scaled = Image.fromarray(image).resize((width, height), over_areas[interpolation])
+    return np.asarray(scaled)
 
 
 def load_images(paths: Sequence[str | Path], form: Form) -> np.ndarray:

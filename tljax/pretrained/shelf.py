@@ -28,10 +28,8 @@ class Card:
       modality: 'image', 'text' or 'audio'.
       architecture: of `tljax.models`, with its `arguments`.
       scheme: of its weights' names.
-      uris: where they live; as `config.source.uri` takes them, or plain file names.
-      sha256: hexadecimal, of the weights' file; '' where it is not known.
-      sha256_starts: its first digits, where only those are known.
-      bytes: of that file; 0 where it is not known.
+      uris: where they live, as `config.source.uri` takes them, or plain file names; behind each
+        '#sha256=' and the file's sha256, or as many of its first digits as are known, if any.
       licence: as its publisher states it.
       training_data: what it has seen.
       input: what target data should be like: `image_size`, `resize`, `interpolation`, `mean`, `std`
@@ -50,9 +48,6 @@ class Card:
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     scheme: str = UNKNOWN
     uris: tuple[str, ...] = ()
-    sha256: str = ''
-    sha256_starts: str = ''
-    bytes: int = 0
     licence: str = UNKNOWN
     training_data: str = UNKNOWN
     input: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -63,8 +58,12 @@ class Card:
 
     def describes(self, uri: str) -> bool:
         """Whether the weights at a URI are, by their name, those of this card."""
-        wanted = key_of(uri)
-        return any(key_of(known) == wanted for known in self.uris)
+        return any(key_of(known) == key_of(uri) for known in self.uris)
+
+    def digests(self, file: str) -> list[str]:
+        """The sha256, or their first digits, that the weights at a URI may have."""
+        known = (uri.partition('#sha256=') for uri in self.uris)
+        return [digest for uri, _, digest in known if digest and key_of(uri) == key_of(file)]
 
     def to_json(self) -> dict[str, Any]:
         """For a model's card.json."""
@@ -80,12 +79,12 @@ def key_of(uri: str) -> tuple[str, str]:
     >>> key_of('hf://org/name@main')
     ('hf://', 'org/name')
     """
+    uri = uri.partition('#')[0]
     if uri.startswith(HUB):
         return HUB, uri.removeprefix(HUB).partition('@')[0]
     if uri.startswith(PACKAGE):
         return PACKAGE, uri.removeprefix(PACKAGE).partition('/')[0]
-    path = uri.removeprefix(URL).partition('#')[0]
-    return 'file', path.rstrip('/').rpartition('/')[2]
+    return 'file', uri.removeprefix(URL).rstrip('/').rpartition('/')[2]
 
 
 @functools.cache
@@ -143,8 +142,13 @@ def find(uri: str, name: str = '') -> Card:
     return Card(name=UNKNOWN, uris=(uri,))
 
 
-def check_digest(card: Card, path: Path) -> str:
+def check_digest(card: Card, uri: str, path: Path) -> str:
     """Checks that a file is the one that a card describes.
+
+    Args:
+      card: of the source.
+      uri: of the source.
+      path: where its weights were found.
 
     Returns:
       Its sha256, or '' for a directory.
@@ -154,14 +158,12 @@ def check_digest(card: Card, path: Path) -> str:
     """
     if not path.is_file():
         return ''
-    digest = sha256_of(path)
-    promised = card.sha256 or card.sha256_starts
-    if promised and not digest.startswith(promised):
+    digest, promised = sha256_of(path), card.digests(uri)
+    if promised and not any(digest.startswith(known) for known in promised):
         raise UserError(
             f'{path} has sha256 {digest}, but the file of this name that the card {card.name!r} '
-            f'describes has {promised}{"" if card.sha256 else "..."}: it is damaged, or another '
-            'file. Fetch it again; if it is meant, rename it, and give its card as '
-            'config.source.card.'
+            f'describes has {" or ".join(promised)}: it is damaged, or another file. Fetch it '
+            'again; if it is meant, rename it, and give its card as config.source.card.'
         )
     return digest
 

@@ -1,5 +1,6 @@
 """Finding the source model that `config.source.uri` names, training it first if need be."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,10 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from tljax import config as config_lib
+from tljax import pretrained
 from tljax.errors import UserError
+from tljax.pretrained import Card, Found, inputs
+from tljax.pretrained.locations import is_remote
 from tljax.train import experiment as experiment_lib
 from tljax.train.experiment import Source
 from tljax.train.loop import train
@@ -35,6 +39,8 @@ def load(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Source | 
     if not uri:
         check_no_transfer(config)
         return None
+    if is_foreign(uri):
+        return foreign(config, quiet)
     directory = path_of(config, workdir)
     if uri.startswith(CONFIG):
         source_config = config_of(config)
@@ -54,6 +60,9 @@ def shapes(config: ConfigDict, workdir: Path) -> tuple[dict[str, Any], str] | No
     if not uri:
         check_no_transfer(config)
         return None
+    if is_foreign(uri):
+        found, card = find_foreign(config, quiet=False)
+        return found.shapes, account_of(config, found, card)
     directory = path_of(config, workdir)
     if uri.startswith(CONFIG) and not (directory / 'card.json').exists():
         return untrained_shapes(config), f'{uri}, not trained yet'
@@ -77,32 +86,59 @@ def untrained_shapes(config: ConfigDict) -> dict[str, Any]:
     return experiment_lib.flat_variables(model.shapes())
 
 
-def path_of(config: ConfigDict, workdir: Path) -> Path:
-    """The model directory that the source has, or will have once it is trained.
+def is_foreign(uri: str) -> bool:
+    """Whether a uri names weights that tljax did not write itself."""
+    return not uri.startswith(CONFIG) and model_at(Path(uri)) is None
 
-    Raises:
-      UserError: the uri is of no known kind, or nothing is there.
-    """
+
+def model_at(path: Path) -> Path | None:
+    """The model directory that a path names: itself, or `model` in it."""
+    found = (p for p in (path, path / 'model') if (p / 'card.json').exists())
+    return next(found, None)
+
+
+def find_foreign(config: ConfigDict, *, quiet: bool) -> tuple[Found, Card]:
+    """Identifies somebody else's weights, and checks that the target's model is the same one."""
+    source = config.source
+    if is_remote(source.uri):
+        experiment_lib.build(config, None)  # what is wrong with the rest is told before a download
+    found, card = pretrained.find(source.uri, config.model.name, source.card, quiet=quiet)
+    pretrained.check_arguments(found, config.model)
+    return found, card
+
+
+def foreign(config: ConfigDict, quiet: bool) -> Source:
+    """Reads somebody else's weights."""
+    found, card = find_foreign(config, quiet=quiet)
+    logging.info('Source: %s.', account_of(config, found, card).replace('\n', '\n  '))
+    return Source(found.read(), {**card.to_json(), 'uri': config.source.uri})
+
+
+def account_of(config: ConfigDict, found: Found, card: Card) -> str:
+    """Words on a foreign source: its file, scheme, card, and where the target's data differs."""
+    skipped = Counter(found.skipped.values())
+    lines = [
+        f'{found.weights.files[0]} ({found.weights.format}, {found.scheme} names, '
+        f'{len(found.shapes)} leaves)',
+        f'card {card.name}; licence {card.licence}; trained on {card.training_data}',
+    ]
+    lines += [f'{count} tensors not read: {reason}' for reason, count in skipped.items()]
+    lines += inputs.differences(config, card)
+    return '\n'.join(lines)
+
+
+def path_of(config: ConfigDict, workdir: Path) -> Path:
+    """The model directory of our own that the source has, or will have once it is trained."""
     uri = config.source.uri
     if uri.startswith(CONFIG):
         return Path(config.source.workdir or workdir / 'source') / 'model'
-    scheme, colon, _ = uri.partition(':')
-    if colon and '/' not in scheme:
-        raise UserError(
-            f'config.source.uri: {uri!r} is of no kind that can be read here; it takes a path to '
-            "a model or workdir, or 'config:FILE:ARG'."
-        )
-    for directory in (Path(uri), Path(uri) / 'model'):
-        if (directory / 'card.json').exists():
-            return directory
-    raise UserError(
-        f'config.source.uri: no model at {uri!r} (looked for card.json there and in {uri}/model). '
-        'Train one first with `launch.py train`, or name a recipe: config:FILE:ARG.'
-    )
+    found = model_at(Path(uri))
+    assert found is not None
+    return found
 
 
 def config_of(config: ConfigDict) -> ConfigDict:
     """The config that a `config:` source names, its data kept where the target's is."""
     source_config = config_lib.load(config.source.uri.removeprefix(CONFIG))
     source_config.data.dir = source_config.data.dir or config.data.dir
-    return source_config
+    return inputs.applied(source_config)

@@ -1,0 +1,154 @@
+"""The command line's flags: defined, parsed, and turned into a config and a workdir."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from tljax.errors import UserError
+
+USAGE = 'python launch.py COMMAND --config=FILE[:ARG] [--config.key=value ...] --workdir=DIR'
+# Of the commands that take no config.
+USAGES = {
+    'sources': 'python launch.py sources [--task=WORDS] [--architecture=NAME]',
+    'export': 'python launch.py export (--workdir=DIR | --source=URI) --output=FILE '
+    '[--format=safetensors|npz|orbax] [--scheme=NAME]',
+}
+
+FLAGS = flags.FLAGS
+# Each flag, and the commands that take it; '' is every command.
+OWN_FLAGS = {
+    'config': '',
+    'workdir': '',
+    'quiet': '',
+    'cache': '',
+    'split': 'evaluate',
+    'input': 'predict',
+    'output': 'predict export',
+    'format': 'export',
+    'scheme': 'export',
+    'source': 'export',
+    'task': 'sources',
+    'architecture': 'sources',
+    'distributed': '',
+    'coordinator': '',
+    'num_processes': '',
+    'process_id': '',
+}
+
+# What each command cannot do without; the readers find the config in the workdir.
+NEEDED = {'evaluate': ('workdir',), 'predict': ('workdir',), 'export': (), 'sources': ()}
+
+
+def define_flags() -> None:
+    """Defines the flags; once a process."""
+    from ml_collections import config_flags
+
+    if 'workdir' in FLAGS:
+        return
+    config_flags.DEFINE_config_file(
+        'config', None, 'Recipe: a Python file, with an argument after a colon if it takes one.'
+    )
+    flags.DEFINE_string('workdir', None, 'Directory that everything is written to.')
+    flags.DEFINE_bool('quiet', False, 'No progress bar, and nothing but the result.')
+    flags.DEFINE_bool('cache', True, "Keep compiled programs in jax's cache on disk.")
+    flags.DEFINE_enum(
+        'split', 'validation', ['validation', 'test'], 'evaluate: which split to read.'
+    )
+    flags.DEFINE_string('input', None, 'predict: an image file, or a folder of them.')
+    flags.DEFINE_string(
+        'output', None, "predict: JSON-lines file, '' is the terminal; export: file or directory."
+    )
+    flags.DEFINE_enum('format', 'safetensors', ['safetensors', 'npz', 'orbax'], 'export: of it.')
+    flags.DEFINE_string('scheme', '', "export: whose names, such as torchvision; '' is our own.")
+    flags.DEFINE_string('source', '', 'export: uri of a source, instead of a workdir.')
+    flags.DEFINE_string('task', '', 'sources: only those with these words in task or modality.')
+    flags.DEFINE_string('architecture', '', 'sources: only those of this architecture.')
+    flags.DEFINE_bool('distributed', False, 'One of several processes of a cluster job.')
+    flags.DEFINE_string('coordinator', None, "HOST:PORT of process 0; '' is the cluster's own.")
+    flags.DEFINE_integer('num_processes', None, 'How many; left out, the cluster tells.')
+    flags.DEFINE_integer('process_id', None, 'Which of them this is; likewise.')
+
+
+def parse(argv: list[str], command: str) -> None:
+    """Parses the flags.
+
+    Raises:
+      UserError: an unknown flag or config key, a value of the wrong type, a bad config file.
+    """
+    define_flags()
+    argv = [found_config(word) for word in joined(argv)]
+    try:
+        rest = FLAGS(argv)[1:]
+    except (flags.Error, OSError, ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+    except (AttributeError, KeyError) as error:
+        raise UserError(f'unknown config key: {tidy(error)}') from error
+    if rest:
+        raise UserError(f'unexpected argument {rest[0]!r}.\nUsage: {USAGES.get(command, USAGE)}')
+    for name, owner in OWN_FLAGS.items():
+        if owner and command not in owner.split() and FLAGS[name].present:
+            owners = ' and '.join(owner.split())
+            raise UserError(
+                f'--{name} belongs to the command {owners}; {command} does not read it.'
+            )
+    if command in USAGES and FLAGS.config is not None:
+        raise UserError(f'{command} reads no --config.\nUsage: {USAGES[command]}')
+    for name in NEEDED.get(command, ('workdir', 'config')):
+        if FLAGS[name].value is None:
+            raise UserError(f'--{name} is missing.\nUsage: {USAGES.get(command, USAGE)}')
+
+
+def joined(argv: list[str]) -> list[str]:
+    """`--config FILE` as one word, `--config=FILE`."""
+    words = list(argv)
+    for index in range(len(words) - 1):
+        if words[index] in ('--config', '-config'):
+            words[index : index + 2] = [f'--config={words[index + 1]}', '']
+    return [word for word in words if word]
+
+
+def found_config(word: str) -> str:
+    """A `--config=FILE` with the path that the file was found at; any other word as it is.
+
+    The recipe is tried here first, since ml_collections' own errors are tracebacks.
+    """
+    from tljax import config as config_lib
+
+    flag, equals, spec = word.partition('=')
+    if not equals or flag.lstrip('-') != 'config':
+        return word
+    config_lib.read(spec)
+    file, colon, argument = spec.partition(':')
+    return f'--config={config_lib.path_of(file)}{colon}{argument}'
+
+
+def tidy(error: BaseException) -> str:
+    """The first lines of a library's message, on one line."""
+    words = str(error.args[0] if error.args else error).replace('\\n', '\n').replace("\\'", "'")
+    return ' '.join(line.strip(" '") for line in words.splitlines() if line.strip(" '")) + '.'
+
+
+def resolved() -> Any:
+    """The config of the command line, completed and checked; else the one the workdir holds."""
+    from tljax import config as config_lib
+
+    if FLAGS.config is not None:
+        from tljax.pretrained import inputs
+
+        return inputs.applied(config_lib.resolve(FLAGS.config))
+    from tljax.train.workdir import held_config
+
+    return held_config(workdir_of())
+
+
+def workdir_of() -> Path:
+    return Path(FLAGS.workdir)
+
+
+def command_line() -> str:
+    """The command as it was typed."""
+    import shlex
+
+    return shlex.join(['python', *sys.argv])

@@ -121,8 +121,10 @@ def module_of(case: Case, leaves: dict[str, np.ndarray]) -> Any:
 
 def ours(case: Case, leaves: dict[str, np.ndarray] | None = None) -> np.ndarray:
     """Our logits on the case's batch."""
-    module = module_of(case, leaves if leaves is not None else leaves_of(case))
-    return np.asarray(jax.jit(lambda batch: module(batch))(batch_of(case)))
+    leaves = leaves if leaves is not None else leaves_of(case)
+    # The leaves are an argument: XLA would compute at length with constants while compiling.
+    call = jax.jit(lambda leaves, batch: module_of(case, leaves)(batch))
+    return np.asarray(call(leaves, batch_of(case)))
 
 
 def check(case: Case, original: Any, call: Any) -> None:

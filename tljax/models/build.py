@@ -19,6 +19,7 @@ from tljax.trees import Tree, flatten
 
 MODELS = {
     'alexnet': 'tljax.models.alexnet:AlexNet',
+    'bit': 'tljax.models.bit:Bit',
     'cifar_resnet': 'tljax.models.resnet:CifarResNet',
     'resnet': 'tljax.models.resnet:ResNet',
     'convnet': 'tljax.models.convnet:ConvNet',

@@ -86,6 +86,12 @@ TRANSFORMS: dict[str, Transform] = {
         lambda a: (a[0, 0],) if a.shape[:2] == (1, 1) else not_pointwise(a),
         lambda parts, _: parts[0][None, None],
     ),
+    'per_channel': Transform(  # (1, 1, 1, C) -> (C,)
+        4,
+        1,
+        lambda a: (a[0, 0, 0],) if a.shape[:3] == (1, 1, 1) else not_pointwise(a),
+        lambda parts, _: parts[0][None, None, None],
+    ),
     'conv_bgr': Transform(  # HWIO of a file that reads blue, green, red
         4, 1, lambda a: (a[:, :, ::-1],), lambda parts, _: parts[0][:, :, ::-1]
     ),

@@ -4,6 +4,7 @@ import math
 import mmap
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,32 @@ class Mapped:
         if self._handed_out > KEPT and hasattr(mmap, 'MADV_DONTNEED'):
             self.bytes.madvise(mmap.MADV_DONTNEED)
             self._handed_out = 0
+
+
+class Window:
+    """A file-like view of bytes from `start` to `stop`; its `position` stands after what was read.
+
+    Args:
+      buffer: bytes, or a memory map.
+    """
+
+    def __init__(self, buffer: Any, start: int = 0, stop: int | None = None) -> None:
+        self.buffer, self.position = buffer, start
+        self.stop = len(buffer) if stop is None else min(stop, len(buffer))
+
+    def read(self, count: int) -> bytes:
+        """The next bytes, fewer at the end."""
+        begin = self.position
+        self.position = min(begin + count, self.stop)
+        return bytes(self.buffer[begin : self.position])
+
+    def readline(self) -> bytes:
+        """The bytes up to the next newline, it included."""
+        end = self.buffer.find(b'\n', self.position, self.stop)
+        return self.read((self.stop if end < 0 else end + 1) - self.position)
+
+    def tell(self) -> int:
+        return self.position
 
 
 def array_of(

@@ -7,32 +7,22 @@ for a function of ours that builds plain data. Nothing is ever called, set or fe
 that comes from the file.
 """
 
+import functools
 import pickletools
 from collections.abc import Callable, Mapping, Sized
 from typing import Any, NamedTuple
 
-BUDGET = 10_000_000  # operations, and items copied; bounds memory and time
+BUDGET = 5_000_000  # operations, and items copied; bounds memory and time
 TEXT_SHARE = 64  # bytes copied that count as one operation
 KEYS = (str, bytes, int, float, complex, bool, type(None))
-MARKED = (  # opcodes that take what lies above the last mark
-    'DICT',
-    'LIST',
-    'TUPLE',
-    'POP_MARK',
-    'SETITEMS',
-    'APPENDS',
-    'ADDITEMS',
-    'FROZENSET',
-    'OBJ',
-    'INST',
-)
-
-CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False}
-EMPTY: dict[str, Callable[[], Any]] = {
+NEW: dict[str, Callable[[], Any]] = {
     'EMPTY_DICT': dict,
     'EMPTY_LIST': list,
     'EMPTY_SET': set,
     'EMPTY_TUPLE': tuple,
+    'NONE': lambda: None,
+    'NEWTRUE': lambda: True,
+    'NEWFALSE': lambda: False,
 }
 LITERALS = {
     *('BINFLOAT', 'FLOAT', 'BININT', 'BININT1', 'BININT2', 'INT', 'LONG', 'LONG1', 'LONG4'),
@@ -59,32 +49,6 @@ class Symbol(NamedTuple):
     name: str
 
 
-class Window:
-    """A file-like view of bytes from `start` to `stop`; its `position` stands after what was read.
-
-    Args:
-      buffer: bytes, or a memory map.
-    """
-
-    def __init__(self, buffer: Any, start: int = 0, stop: int | None = None) -> None:
-        self.buffer, self.position = buffer, start
-        self.stop = len(buffer) if stop is None else min(stop, len(buffer))
-
-    def read(self, count: int) -> bytes:
-        """The next bytes, fewer at the end."""
-        begin = self.position
-        self.position = min(begin + count, self.stop)
-        return bytes(self.buffer[begin : self.position])
-
-    def readline(self) -> bytes:
-        """The bytes up to the next newline, it included."""
-        end = self.buffer.find(b'\n', self.position, self.stop)
-        return self.read((self.stop if end < 0 else end + 1) - self.position)
-
-    def tell(self) -> int:
-        return self.position
-
-
 class Machine:
     """Runs one pickle.
 
@@ -104,6 +68,16 @@ class Machine:
         self.below: list[list[Any]] = []  # the stacks under each mark
         self.memo: dict[int, Any] = {}
         self.left = BUDGET
+        self.actions = self.table()
+
+    def table(self) -> dict[str, Callable[[Any], None]]:
+        """What each opcode does, given its argument."""
+        table: dict[str, Callable[[Any], None]] = dict.fromkeys(LITERALS, self.push)
+        table |= {name: functools.partial(self.push_new, kind) for name, kind in NEW.items()}
+        table |= {name: functools.partial(refuse, what) for name, what in REFUSED.items()}
+        table |= {'PROTO': ignore, 'FRAME': ignore}
+        own = {name for name in dir(self) if name.startswith('op_')}
+        return table | {name[3:].upper(): getattr(self, name) for name in own}
 
     def load(self, window: Any) -> Any:
         """What the pickle at a Window's position holds; the window stands behind it afterwards.
@@ -113,29 +87,10 @@ class Machine:
           ValueError, IndexError, KeyError, TypeError, ...: it is no pickle, or damaged.
         """
         for opcode, arg, _ in pickletools.genops(window):
-            name = opcode.name
             self.charge(1)
-            if name in LITERALS:
-                self.stack.append(arg)
-            elif name in CONSTANTS:
-                self.stack.append(CONSTANTS[name])
-            elif name in EMPTY:
-                self.stack.append(EMPTY[name]())
-            elif name in REFUSED:
-                raise ForbiddenError(REFUSED[name])
-            elif name in ('PROTO', 'FRAME'):
-                continue
-            elif name == 'MARK':
-                self.below.append(self.stack)
-                self.stack = []
-            elif name == 'STOP':
+            if opcode.name == 'STOP':
                 break
-            elif name in MARKED:
-                items, self.stack = self.stack, self.below.pop()
-                more = (arg,) if name == 'INST' else ()
-                getattr(self, 'op_' + name.lower())(items, *more)
-            else:
-                getattr(self, 'op_' + name.lower())(arg)
+            self.actions[opcode.name](arg)
         if len(self.stack) != 1 or self.below:
             raise ValueError('the pickle ends in the middle of something')
         return self.stack.pop()
@@ -146,7 +101,22 @@ class Machine:
         if self.left < 0:
             raise ValueError(f'it takes more than {BUDGET:,} operations to unpickle')
 
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def push_new(self, kind: Callable[[], Any], _: None) -> None:
+        self.stack.append(kind())
+
+    def above_mark(self) -> list[Any]:
+        """What lies above the last mark, taken off the stack with the mark."""
+        items, self.stack = self.stack, self.below.pop()
+        return items
+
     # The stack and the memo
+
+    def op_mark(self, _: None) -> None:
+        self.below.append(self.stack)
+        self.stack = []
 
     def op_pop(self, _: None) -> None:
         if self.stack:
@@ -154,8 +124,8 @@ class Machine:
         else:
             self.stack = self.below.pop()
 
-    def op_pop_mark(self, items: list[Any]) -> None:
-        pass
+    def op_pop_mark(self, _: None) -> None:
+        self.above_mark()
 
     def op_dup(self, _: None) -> None:
         self.stack.append(self.stack[-1])
@@ -175,47 +145,52 @@ class Machine:
 
     # Containers
 
-    def op_tuple(self, items: list[Any]) -> None:
-        self.stack.append((*items,))
+    def op_tuple(self, _: None) -> None:
+        self.push(tuple(self.above_mark()))
 
     def op_tuple1(self, _: None) -> None:
-        self.stack[-1:] = [(self.stack[-1],)]
+        self.join(1)
 
     def op_tuple2(self, _: None) -> None:
-        first, second = self.stack[-2:]
-        self.stack[-2:] = [(first, second)]
+        self.join(2)
 
     def op_tuple3(self, _: None) -> None:
-        first, second, third = self.stack[-3:]
-        self.stack[-3:] = [(first, second, third)]
+        self.join(3)
 
-    def op_list(self, items: list[Any]) -> None:
-        self.stack.append(items)
+    def join(self, count: int) -> None:
+        """Makes a tuple of the last items."""
+        if len(self.stack) < count:
+            raise IndexError('the pickle takes more from its stack than there is')
+        self.stack[-count:] = [tuple(self.stack[-count:])]
 
-    def op_dict(self, items: list[Any]) -> None:
-        self.stack.append({})
-        self.op_setitems(items)
+    def op_list(self, _: None) -> None:
+        self.push(self.above_mark())
 
-    def op_frozenset(self, items: list[Any]) -> None:
-        self.stack.append(frozenset(map(checked_key, items)))
+    def op_dict(self, _: None) -> None:
+        self.push(mapping(self.above_mark()))
+
+    def op_frozenset(self, _: None) -> None:
+        self.push(frozenset(map(checked_key, self.above_mark())))
 
     def op_append(self, _: None) -> None:
         item = self.stack.pop()
-        self.op_appends([item])
+        self.expect(list).append(item)
 
-    def op_appends(self, items: list[Any]) -> None:
+    def op_appends(self, _: None) -> None:
+        items = self.above_mark()
         self.expect(list).extend(items)
 
-    def op_additems(self, items: list[Any]) -> None:
+    def op_additems(self, _: None) -> None:
+        items = self.above_mark()
         self.expect(set).update(map(checked_key, items))
 
     def op_setitem(self, _: None) -> None:
-        items = self.stack[-2:]
-        del self.stack[-2:]
-        self.op_setitems(items)
+        value, key = self.stack.pop(), self.stack.pop()
+        self.expect(dict)[checked_key(key)] = value
 
-    def op_setitems(self, items: list[Any]) -> None:
-        self.expect(dict).update(zip(map(checked_key, items[::2]), items[1::2], strict=True))
+    def op_setitems(self, _: None) -> None:
+        items = self.above_mark()
+        self.expect(dict).update(mapping(items))
 
     def expect(self, kind: type) -> Any:
         top = self.stack[-1]
@@ -244,11 +219,13 @@ class Machine:
             raise ForbiddenError('a constructor with keywords')
         self.stack[-3:] = [self.build(function, args)]
 
-    def op_obj(self, items: list[Any]) -> None:
-        self.stack.append(self.build(items[0], tuple(items[1:])))
+    def op_obj(self, _: None) -> None:
+        function, *args = self.above_mark()
+        self.push(self.build(function, tuple(args)))
 
-    def op_inst(self, items: list[Any], arg: str) -> None:
-        self.stack.append(self.build(self.named(*arg.split(' ', 1)), tuple(items)))
+    def op_inst(self, arg: str) -> None:
+        args = tuple(self.above_mark())
+        self.push(self.build(self.named(*arg.split(' ', 1)), args))
 
     def op_build(self, _: None) -> None:
         state = self.stack.pop()
@@ -298,6 +275,19 @@ class Stateful:
 
     def set_state(self, state: Any) -> None:
         raise NotImplementedError
+
+
+def refuse(what: str, _: Any) -> None:
+    raise ForbiddenError(what)
+
+
+def ignore(_: Any) -> None:
+    pass
+
+
+def mapping(items: list[Any]) -> dict[Any, Any]:
+    """A dict of a key, its value, the next key, ..."""
+    return dict(zip(map(checked_key, items[::2]), items[1::2], strict=True))
 
 
 def checked_key(key: Any) -> Any:

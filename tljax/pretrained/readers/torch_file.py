@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tljax.pretrained.readers.mapped import Mapped, array_of
+from tljax.pretrained.readers.mapped import Mapped, Window, array_of
 from tljax.pretrained.readers.numpy_pickle import Array, expect, ints
-from tljax.pretrained.readers.pickle_machine import Window
 from tljax.pretrained.readers.torch_pickle import (
     Storage,
     Strided,

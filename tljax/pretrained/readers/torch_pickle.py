@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from tljax.errors import UserError
+from tljax.pretrained.readers.mapped import Window
 from tljax.pretrained.readers.numpy_pickle import (
     Array,
     Dtype,
@@ -25,7 +26,6 @@ from tljax.pretrained.readers.pickle_machine import (
     Machine,
     Stateful,
     Symbol,
-    Window,
     checked_key,
 )
 from tljax.pretrained.readers.weights import BFLOAT16, guarded

@@ -16,7 +16,7 @@ WRAPPERS = (
     *('model_state_dict', 'model_state', 'net', 'network', 'module', 'weights', 'params'),
 )
 NOT_WEIGHTS = re.compile(r'.*(optim|sched|scaler|rng).*', re.IGNORECASE)
-DEEPEST, MOST = 32, 1_000_000
+DEEPEST, MOST = 32, 200_000
 SHOWN = 1000  # items of metadata
 
 Leaf = Strided | Array

@@ -7,14 +7,14 @@ for a function of ours that builds plain data. Nothing is ever called, set or fe
 that comes from the file.
 """
 
+import dataclasses
 import functools
 import pickletools
 from collections.abc import Callable, Mapping, Sized
-from typing import Any, NamedTuple
+from typing import Any
 
 BUDGET = 5_000_000  # operations, and items copied; bounds memory and time
 TEXT_SHARE = 64  # bytes copied that count as one operation
-KEYS = (str, bytes, int, float, complex, bool, type(None))
 NEW: dict[str, Callable[[], Any]] = {
     'EMPTY_DICT': dict,
     'EMPTY_LIST': list,
@@ -43,7 +43,8 @@ class ForbiddenError(Exception):
     """A pickle wants something that is not in the list; the message is its dotted name."""
 
 
-class Symbol(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Symbol:
     """A name in a pickle, such as 'torch.FloatStorage': a name, and nothing behind it."""
 
     name: str
@@ -293,6 +294,7 @@ def mapping(items: list[Any]) -> dict[Any, Any]:
 def checked_key(key: Any) -> Any:
     """A key that takes no time to hash: tuples of tuples of tuples ... can take for ever."""
     parts = key if isinstance(key, tuple) else (key,)
-    if not all(isinstance(part, KEYS) for part in parts):
+    plain = (str, bytes, int, float, complex, type(None), Symbol)
+    if not all(isinstance(part, plain) for part in parts):
         raise TypeError(f'the pickle has a {type(key).__name__} for a key')
     return key

@@ -45,8 +45,8 @@ def test_wrong_words(launch, arguments, said):
         (('--config.model.name=convet',), "Did you mean 'convnet'"),
         (('--config.task.name=clasification',), "Did you mean 'classification'"),
         (('--config.transfer.policy=fulll', '--config.source.uri=SOURCE'), "Did you mean 'full'"),
-        (('--config.source.uri=nowhere',), "no model at 'nowhere'"),
-        (('--config.source.uri=ftp:somewhere',), 'of no kind that can be read here'),
+        (('--config.source.uri=nowhere',), "there is nothing at 'nowhere'"),
+        (('--config.source.uri=ftp:somewhere',), "there is nothing at 'ftp:somewhere'"),
         (
             ('--config.source.uri=config:configs/absent.py',),
             "there is no config file 'configs/absent.py'",

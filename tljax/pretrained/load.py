@@ -99,7 +99,7 @@ def check_arguments(found: Found, config: Mapping[str, Any]) -> None:
     """Checks that a target's model computes what the source computes, where shapes can't show it.
 
     The number of heads, an activation or an epsilon leave the shapes as they are, so a wrong one
-    would go unnoticed; anything that shows in the shapes is left to surgery.
+    would go unnoticed. What shows in the shapes is told, and left to surgery.
 
     Args:
       found: the source.
@@ -109,26 +109,32 @@ def check_arguments(found: Found, config: Mapping[str, Any]) -> None:
       UserError: names the arguments that differ.
     """
     told = found.arguments.keys() - set(found.guessed)
-    settled = {key: config[key] for key in sorted(told) if key in config}
-    differing = []
-    for key, value in settled.items():
-        if plain(value) == plain(found.arguments[key]):
-            continue
-        arguments = {**found.arguments, key: value}
-        try:
-            same = shapes_of(found.model, arguments, found.outputs or 2, found.example) == {
-                **shapes_of(found.model, found.arguments, found.outputs or 2, found.example)
-            }
-        except UserError:
-            same = False
-        if same:
-            differing.append(f'--config.model.{key}={found.arguments[key]!r} (not {value!r})')
-    if differing:
+    settled = sorted(told & set(config.keys()))
+    unlike = [key for key in settled if plain(config[key]) != plain(found.arguments[key])]
+    hidden = [key for key in unlike if not shows(found, key, config[key])]
+    if hidden:
+        needed = ' '.join(f'--config.model.{key}={found.arguments[key]!r}' for key in hidden)
         raise UserError(
-            f'config.model differs from the source in what its shapes do not show. The weights of '
-            f'{found.weights.files[0]} compute what they were trained to compute only with '
-            f'{", ".join(differing)}.'
+            f'config.model differs from the source in what its shapes do not show. The weights '
+            f'of {found.weights.files[0]} compute what they were trained to compute only with {needed} '
+            f'(not {", ".join(repr(config[key]) for key in hidden)}).'
         )
+    for key in unlike:
+        logging.warning(
+            'config.model.%s is %r, the source has %r.', key, config[key], found.arguments[key]
+        )
+
+
+def shows(found: Found, key: str, value: Any) -> bool:
+    """Whether a model's shapes are others with another value of one argument."""
+    try:
+        shapes = [
+            shapes_of(found.model, arguments, found.outputs or 2, found.example)
+            for arguments in (found.arguments, {**found.arguments, key: value})
+        ]
+    except UserError:
+        return True
+    return shapes[0] != shapes[1]
 
 
 def plain(value: Any) -> Any:

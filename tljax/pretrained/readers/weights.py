@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ MALFORMED = (
     ValueError,
     Warning,
     struct.error,
+    zipfile.BadZipFile,
     zlib.error,
 )
 ANEW = 'Fetch it again, or save it anew.'

@@ -114,3 +114,18 @@ def test_every_tensor_of_a_full_size_file_is_accounted_for(
     )
     expected = {**models.arguments('gpt2'), 'hidden': 3072, **arguments}
     assert {**models.arguments('gpt2'), **found.arguments} == expected
+
+
+def test_without_a_config_a_head_in_the_file_is_taken_as_it_is(transformers):
+    # It may equal the embedding or not; names and shapes don't tell, so nothing is lost this way.
+    original = transformers.GPT2LMHeadModel(transformers.GPT2Config(**THEIRS))
+    shapes = {name: tuple(value.shape) for name, value in original.state_dict().items()}
+    found = next(one for one in attempts_of('gpt2', shapes, beside({})) if one.fits)
+    assert found.match.scheme.name == 'huggingface'
+    assert not found.arguments['tied']
+    assert 'head/kernel' in found.match.leaves
+    assert {'tied', 'heads', 'activation', 'epsilon'} <= set(found.guessed)
+    del shapes['lm_head.weight']
+    found = next(one for one in attempts_of('gpt2', shapes, beside({})) if one.fits)
+    assert found.arguments['tied']
+    assert found.outputs == 50

@@ -40,8 +40,8 @@ ROWS = (
 MASKS = (r'h\.\d+\.attn\.(bias|masked_bias)', 'the causal mask, which is made at the call')
 COMMON: dict[str, Any] = dict(model='gpt2', backbone_prefix='transformer.')
 
-# The first fits a file with `lm_head` only where config.json says that it is not tied: otherwise
-# `arguments` gives a model without such a leaf, and the second fits.
+# The first fits a file with `lm_head` only where `arguments` finds that it is not tied: otherwise
+# the model has no such leaf, and the second fits.
 SCHEMES = (
     Scheme(
         'huggingface',
@@ -77,11 +77,13 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
     positions, _ = shapes['backbone/position/embedding']
     outputs = shapes['head/kernel'][1] if 'head/kernel' in shapes else vocabulary
     words = outputs == vocabulary
-    tied = words and config.get('tie_word_embeddings', True)
+    # Without a config a head of its own is right whether or not it equals the embedding.
+    tied = config.get('tie_word_embeddings', True) if config else 'head/kernel' not in shapes
     told = {
         'heads': 'n_head' in config,
         'activation': 'activation_function' in config,
         'epsilon': 'layer_norm_epsilon' in config,
+        'tied': config,
         'pool': False,
     }
     return dict(
@@ -93,7 +95,7 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
         positions=positions,
         activation=activation_of(config.get('activation_function', 'gelu_new')),
         epsilon=config.get('layer_norm_epsilon', 1e-5),
-        tied=tied,
+        tied=words and tied,
         head_bias='head/bias' in shapes or 'head/kernel' not in shapes,
         pool='none' if words else 'last',
         outputs=outputs,

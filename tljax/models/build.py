@@ -27,6 +27,7 @@ MODELS = {
     'efficientnet_lite': 'tljax.models.efficientnet_lite:EfficientNetLite',
     'gpt2': 'tljax.models.gpt2:Gpt2',
     'squeezenet': 'tljax.models.squeezenet:SqueezeNet',
+    'vit': 'tljax.models.vit:Vit',
 }
 GIVEN = ('self', 'example', 'outputs', 'rngs')
 

@@ -27,6 +27,7 @@ PORTERS = (
     'gpt2',
     'resnet',
     'squeezenet',
+    'vit',
 )
 OURS = 'tljax'  # the scheme of files that carry our own paths
 SHOWN = 8  # names in a message
@@ -163,7 +164,8 @@ def attempt_by(
     if not ours or len(match.unread) > len(shapes) / 2:
         return Attempt(match)
     try:
-        arguments = {**arguments_of(ours, weights.config), **scheme.fixed}
+        implied = {**scheme.tell(shapes), **scheme.fixed}
+        arguments = {**arguments_of(ours, weights.config), **implied}
     except UserError as error:
         return Attempt(match, trouble=str(error))
     except (KeyError, ValueError, IndexError, StopIteration) as error:
@@ -171,7 +173,8 @@ def attempt_by(
     outputs, example = arguments.pop('outputs'), example_of(arguments.pop('example'))
     stated = stated_arguments(scheme.model, weights)
     arguments |= stated
-    guessed = tuple(key for key in arguments.pop('guessed', ()) if key not in stated)
+    certain = stated.keys() | implied.keys()
+    guessed = tuple(key for key in arguments.pop('guessed', ()) if key not in certain)
     try:
         expected = shapes_of(scheme.model, arguments, outputs, example)
     except UserError as error:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -120,6 +120,7 @@ class Scheme:
       backbone_prefix: stands before the names of the backbone where the file has a head too, as in
         'bert.encoder...' beside 'classifier.weight'.
       fixed: arguments of the model that files of this scheme imply.
+      tell: the file's shapes -> arguments that they tell, and those of our leaves don't.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Scheme:
     prefixes: tuple[str, ...] = ('module.',)
     backbone_prefix: str = ''
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tell: Callable[[Mapping[str, Shape]], dict[str, Any]] = lambda shapes: {}
 
     def stripped(self, name: str) -> Iterator[str]:
         """The name, then without one prefix, two, ..."""

@@ -1,0 +1,393 @@
+"""ViT against timm's, torchvision's and transformers' own, under every name of its files."""
+
+import functools
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from parity_support import (
+    Case,
+    batch_of,
+    check,
+    check_golden,
+    error,
+    leaves_of,
+    ours,
+    scheme_of,
+)
+
+from tljax import models
+from tljax.pretrained import load, porter
+from tljax.pretrained.identify import attempts_of
+
+SIZES = dict(width=32, layers=2, heads=4, hidden=48, patch=8)
+SQUARE, WIDE = (32, 32, 3), (16, 40, 3)
+# Far from both usual values, so that an epsilon that gets lost shows.
+LARGE = 0.1
+
+
+def case(name, scheme, shape=SQUARE, **changes):
+    return Case(f'vit_{name}', 'vit', {**SIZES, **changes}, {'image': shape}, 5, scheme)
+
+
+CASES = {
+    each.name.removeprefix('vit_'): each
+    for each in (
+        case('timm', 'timm', WIDE),
+        case('timm_mean', 'timm', pool='mean', class_token=False),
+        case('timm_mean_beside_class', 'timm', pool='mean'),
+        case('timm_norm_of_mean', 'timm_fc_norm', pool='mean_norm'),
+        case('timm_class_without_position', 'timm', position='learnt_patches'),
+        case('timm_gelu_tanh', 'timm', activation='gelu_tanh', epsilon=LARGE),
+        case('torchvision', 'torchvision'),
+        case('torchvision_representation', 'torchvision', representation=24, heads=8),
+        case('huggingface', 'huggingface', epsilon=1e-12),
+        case('huggingface_5', 'huggingface_5', WIDE, activation='relu', epsilon=LARGE),
+        case('vision_transformer', 'vision_transformer', activation='gelu_tanh'),
+        case('big_vision', 'big_vision', activation='gelu_tanh', position='learnt_patches'),
+        case(
+            'big_vision_mean',
+            'big_vision',
+            WIDE,
+            activation='gelu_tanh',
+            pool='mean',
+            class_token=False,
+        ),
+        case(
+            'big_vision_sincos2d',
+            'big_vision',
+            (16, 24, 3),
+            activation='gelu_tanh',
+            pool='mean',
+            class_token=False,
+            position='sincos2d',
+        ),
+    )
+}
+
+
+@pytest.fixture(scope='module')
+def timm(torchvision):
+    return pytest.importorskip('timm')
+
+
+@pytest.fixture(scope='module')
+def transformers(torchvision):
+    return pytest.importorskip('transformers')
+
+
+def call(module, batch):
+    output = module(batch['image'])
+    return getattr(output, 'logits', output)
+
+
+def of_timm(timm, name, **changes):
+    """timm's module for a case."""
+    import torch
+
+    arguments = CASES[name].arguments
+    gelu_tanh = functools.partial(torch.nn.GELU, approximate='tanh')
+    return timm.models.vision_transformer.VisionTransformer(
+        img_size=CASES[name].example['image'][:2],
+        patch_size=8,
+        embed_dim=32,
+        depth=2,
+        num_heads=4,
+        mlp_ratio=1.5,
+        num_classes=5,
+        global_pool='avg' if 'mean' in arguments.get('pool', 'cls') else 'token',
+        class_token=arguments.get('class_token', True),
+        no_embed_class=arguments.get('position') == 'learnt_patches',
+        fc_norm=arguments.get('pool') == 'mean_norm',
+        act_layer=gelu_tanh if arguments.get('activation') == 'gelu_tanh' else torch.nn.GELU,
+        norm_layer=functools.partial(torch.nn.LayerNorm, eps=arguments.get('epsilon', 1e-6)),
+        **changes,
+    ).eval()
+
+
+@pytest.mark.parametrize('name', [name for name in CASES if name.startswith('timm')])
+def test_same_function_as_timm(name, timm):
+    check(CASES[name], of_timm(timm, name), call)
+
+
+@pytest.mark.parametrize('name', [name for name in CASES if name.startswith('torchvision')])
+def test_same_function_as_torchvision(name, torchvision):
+    arguments = CASES[name].arguments
+    original = torchvision.models.VisionTransformer(
+        image_size=32,
+        patch_size=8,
+        num_layers=2,
+        num_heads=arguments['heads'],
+        hidden_dim=32,
+        mlp_dim=48,
+        num_classes=5,
+        representation_size=arguments.get('representation'),
+    ).eval()
+    check(CASES[name], original, call)
+
+
+def config_of(transformers, **changes):
+    sizes = dict(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        patch_size=8,
+        image_size=32,
+        num_labels=5,
+    )
+    return transformers.ViTConfig(**{**sizes, **changes})
+
+
+def test_same_function_as_transformers_under_its_names_in_memory(transformers):
+    config = config_of(transformers, hidden_act='relu', layer_norm_eps=LARGE, image_size=[16, 40])
+    original = transformers.ViTForImageClassification(config).eval()
+    check(CASES['huggingface_5'], original, call)
+
+
+def test_same_function_as_transformers_under_its_names_in_files(transformers, tmp_path):
+    import torch
+    from safetensors.numpy import save_file
+
+    case = CASES['huggingface']
+    leaves = leaves_of(case)
+    file = porter.unport(leaves, scheme_of(case), case.arguments)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in file.items()}
+    save_file(contiguous, tmp_path / 'model.safetensors', metadata={'format': 'pt'})
+    config_of(transformers).save_pretrained(tmp_path)
+    original, report = transformers.ViTForImageClassification.from_pretrained(
+        tmp_path, output_loading_info=True
+    )
+    assert not any(report.values()), report
+    picture = torch.from_numpy(batch_of(case)['image']).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = original.eval()(picture).logits.numpy()
+    assert error(ours(case, leaves), expected) < 1e-4
+    check_golden(case, expected, f'torch {torch.__version__}, {type(original).__module__}')
+
+
+@pytest.mark.parametrize(
+    ('name', 'prefix'),
+    [
+        ('vision_transformer', ''),
+        ('big_vision', ''),
+        ('big_vision', 'opt/target/'),
+        ('big_vision_mean', 'params/'),
+    ],
+)
+def test_same_function_as_timm_makes_of_the_authors_files(name, prefix, timm, tmp_path):
+    import torch
+
+    case = CASES[name]
+    leaves = leaves_of(case)
+    file = porter.unport(leaves, scheme_of(case), case.arguments)
+    np.savez(tmp_path / 'file.npz', **{prefix + key: array for key, array in file.items()})
+    original = of_timm(timm, name)
+    original.load_pretrained(str(tmp_path / 'file.npz'))
+    picture = torch.from_numpy(batch_of(case)['image']).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = original(picture).numpy()
+    assert error(ours(case, leaves), expected) < 1e-4
+    check_golden(case, expected, f'torch {torch.__version__}, {type(original).__module__}')
+
+
+def test_same_function_with_fixed_positions(timm):
+    import torch
+
+    case = CASES['big_vision_sincos2d']
+    leaves = leaves_of(case)
+    original = of_timm(timm, 'big_vision_sincos2d')
+    scheme = next(s for s in scheme_module().SCHEMES if s.name == 'timm')
+    file = porter.unport(leaves, scheme, case.arguments)
+    # By the formula of the paper's code, one number at a time.
+    position = np.zeros((1, 6, 32))
+    for row in range(2):
+        for column in range(3):
+            for k in range(8):
+                slow = 10000 ** (k / 7)
+                values = (np.sin(column / slow), np.cos(column / slow))
+                values += (np.sin(row / slow), np.cos(row / slow))
+                position[0, 3 * row + column, k::8] = values
+    file['pos_embed'] = position.astype(np.float32)
+    tensors = {key: torch.from_numpy(np.ascontiguousarray(v)) for key, v in file.items()}
+    original.load_state_dict(tensors)
+    picture = torch.from_numpy(batch_of(case)['image']).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = original(picture).numpy()
+    assert error(ours(case, leaves), expected) < 1e-4
+    check_golden(case, expected, f'torch {torch.__version__}, {type(original).__module__}')
+
+
+def scheme_module():
+    from tljax.pretrained.porters import vit
+
+    return vit
+
+
+def found_of(shapes, config):
+    attempts = attempts_of('vit', shapes, SimpleNamespace(config=config, metadata={}))
+    return next(attempt for attempt in attempts if attempt.fits)
+
+
+def shapes_of(original):
+    return {name: tuple(value.shape) for name, value in original.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ('name', 'changes', 'expected', 'side'),
+    [
+        ('vit_small_patch16_224', {}, dict(width=384, heads=6, hidden=1536), 224),
+        ('vit_base_patch16_224', {}, {}, 224),
+        ('vit_base_patch32_384', {}, dict(patch=32), 384),
+        ('vit_large_patch16_224', {}, dict(width=1024, layers=24, heads=16, hidden=4096), 224),
+        (
+            'vit_huge_patch14_224',
+            dict(num_classes=1000),
+            dict(width=1280, layers=32, heads=16, hidden=5120, patch=14),
+            224,
+        ),
+        ('deit_base_patch16_384', {}, {}, 384),
+        ('vit_base_patch16_224', dict(global_pool='avg'), dict(pool='mean_norm'), 224),
+        (
+            'vit_base_patch16_224',
+            dict(global_pool='avg', class_token=False, fc_norm=False),
+            dict(pool='mean', class_token=False),
+            224,
+        ),
+    ],
+)
+def test_every_tensor_of_timms_full_sizes(name, changes, expected, side, timm):
+    import torch
+
+    with torch.device('meta'):
+        original = timm.create_model(name, **changes)
+    found = found_of(shapes_of(original), {})
+    assert found.outputs == 1000
+    assert found.example['image'].shape == (side, side, 3)
+    defaults = {key: value for key, value in models.arguments('vit').items() if key != 'name'}
+    assert {**defaults, **found.arguments} == {**defaults, **expected}
+    # What the scheme implies is what the original has.
+    block = original.blocks[0]
+    assert found.arguments['epsilon'] == block.norm1.eps
+    assert found.arguments['heads'] == block.attn.num_heads
+    assert isinstance(block.mlp.act, torch.nn.GELU)
+    assert block.mlp.act.approximate == 'none'
+    assert not {'epsilon', 'activation'} & set(found.guessed)
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+        ('vit_b_16', {}),
+        ('vit_l_32', dict(width=1024, layers=24, heads=16, hidden=4096, patch=32)),
+    ],
+)
+def test_every_tensor_of_torchvisions_full_sizes(name, expected, torchvision):
+    import torch
+
+    with torch.device('meta'):
+        original = getattr(torchvision.models, name)()
+    shapes = shapes_of(original)
+    # In files they are called as they were before torchvision 0.13.
+    published = {
+        key.replace('mlp.0.', 'mlp.linear_1.').replace('mlp.3.', 'mlp.linear_2.'): shape
+        for key, shape in shapes.items()
+    }
+    assert published.keys() != shapes.keys()
+    defaults = {key: value for key, value in models.arguments('vit').items() if key != 'name'}
+    for names in (shapes, published):
+        found = found_of(names, {})
+        assert (found.match.scheme.name, found.outputs) == ('torchvision', 1000)
+        assert {**defaults, **found.arguments} == {**defaults, **expected}
+    layer = original.encoder.layers.encoder_layer_0
+    assert found.arguments['epsilon'] == layer.ln_1.eps
+    assert found.arguments['heads'] == layer.num_heads
+
+
+@pytest.mark.parametrize(
+    ('kind', 'outputs', 'skipped'),
+    [
+        ('ViTForImageClassification', 2, 0),
+        ('ViTModel', 0, 2),  # the pooler
+        ('ViTForMaskedImageModeling', 0, 3),  # the decoder, and what hides a patch
+    ],
+)
+def test_every_tensor_of_transformers_full_size(kind, outputs, skipped, transformers):
+    import torch
+
+    config = transformers.ViTConfig()
+    with torch.device('meta'):
+        original = getattr(transformers, kind)(config)
+    found = found_of(shapes_of(original), config.to_dict())
+    assert (found.match.scheme.name, found.outputs) == ('huggingface_5', outputs)
+    assert len(found.match.skipped) == skipped
+    defaults = {key: value for key, value in models.arguments('vit').items() if key != 'name'}
+    assert {**defaults, **found.arguments} == {**defaults, 'epsilon': 1e-12}
+    assert not found.guessed
+
+
+def test_a_file_that_transformers_saved(transformers, tmp_path):
+    import torch
+
+    config = config_of(transformers, layer_norm_eps=LARGE, num_attention_heads=8)
+    original = transformers.ViTForImageClassification(config).eval()
+    original.save_pretrained(tmp_path)
+    pretrained = load(str(tmp_path))
+    found = pretrained.found
+    assert (found.scheme, found.arguments['heads']) == ('huggingface', 8)
+    assert (found.arguments['epsilon'], found.guessed) == (LARGE, ())
+    case = Case('', 'vit', found.arguments, {'image': SQUARE}, found.outputs, found.scheme)
+    picture = torch.from_numpy(batch_of(case)['image']).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = original(picture).logits.numpy()
+    assert error(ours(case, pretrained.leaves), expected) < 1e-4
+
+
+@pytest.mark.parametrize('name', ['vision_transformer', 'big_vision', 'big_vision_mean'])
+def test_the_authors_files_tell_their_heads_and_which_gelu(name, tmp_path):
+    case = CASES[name]
+    leaves = leaves_of(case)
+    file = porter.unport(leaves, scheme_of(case), case.arguments)
+    state = {'opt/state/param_states/cls/grad_ema': np.zeros(3, np.float32)}
+    targets = {f'opt/target/{key}': array for key, array in file.items()}
+    np.savez(tmp_path / 'file.npz', **targets, **state)
+    pretrained = load(str(tmp_path / 'file.npz'))
+    found = pretrained.found
+    assert found.scheme == name.removesuffix('_mean')
+    assert list(found.skipped) == list(state)
+    # A width of 32 would be one head, if it had to be guessed; WIDE is no square.
+    expected = {**models.arguments('vit'), **case.arguments}
+    assert {**models.arguments('vit'), **found.arguments} == expected
+    assert not {'heads', 'activation', 'epsilon'} & set(found.guessed)
+    for path, leaf in leaves.items():
+        np.testing.assert_array_equal(pretrained.leaves[path], leaf, err_msg=path)
+    back = porter.unport(pretrained.leaves, scheme_of(case), found.arguments)
+    assert back.keys() == file.keys()
+    for key, array in file.items():
+        np.testing.assert_array_equal(back[key], array, err_msg=key)
+
+
+def test_networks_that_are_no_such_vit_are_refused(timm, transformers, tmp_path):
+    import torch
+
+    def troubles(original, config):
+        attempts = list(
+            attempts_of('vit', shapes_of(original), SimpleNamespace(config=config, metadata={}))
+        )
+        assert not any(attempt.fits for attempt in attempts)
+        best = max(attempts, key=lambda attempt: attempt.nearness)
+        return json.dumps([best.match.unread, best.missing, best.trouble])
+
+    with torch.device('meta'):
+        registers = of_timm(timm, 'timm_class_without_position', reg_tokens=4)
+        scaled = of_timm(timm, 'timm', init_values=1e-5)
+        without_bias = of_timm(timm, 'timm', qkv_bias=False)
+        plain = of_timm(timm, 'timm')
+        deit = transformers.DeiTModel(transformers.DeiTConfig(num_hidden_layers=1))
+    assert 'reg_token' in troubles(registers, {})
+    assert 'ls1.gamma' in troubles(scaled, {})
+    assert 'attention/query/bias' in troubles(without_bias, {})
+    assert 'global_pool' in troubles(plain, {'global_pool': 'map'})
+    assert 'quick_gelu' in troubles(plain, {'hidden_act': 'quick_gelu'})
+    assert 'distillation_token' in troubles(deit, {})

@@ -14,6 +14,8 @@ from tljax.pretrained.readers.mapped import Mapped
 from tljax.pretrained.readers.weights import check_size, damaged, guarded
 
 LOCAL_HEADER = struct.Struct('<4sHHHHHIIIHH')
+END = b'PK\5\6'  # the last record
+ZIP64 = 0xFFFF  # the number stands elsewhere
 ENCRYPTED = 0x1
 MOST_MEMBERS = 1_000_000
 
@@ -32,6 +34,13 @@ class Archive:
             self.members = {info.filename: info for info in infos if not info.is_dir()}
             if len(self.members) < sum(not info.is_dir() for info in infos):
                 raise ValueError('two members have one name')
+            # `zipfile` counts nothing, so that damage could swallow members unseen.
+            end = self.mapped.bytes.rfind(END)
+            stated = int.from_bytes(self.mapped.view(end + 10, end + 12), 'little')
+            if stated not in (len(infos), ZIP64):
+                raise ValueError(f'it lists {len(infos)} of {stated} members')
+            for info in infos:
+                self._start(info)
         # PyTorch can be told to write zeros instead of sums.
         self._unsummed = not any(info.CRC for info in infos)
         self._sound: set[str] = set()

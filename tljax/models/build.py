@@ -28,6 +28,7 @@ MODELS = {
     'gpt2': 'tljax.models.gpt2:Gpt2',
     'squeezenet': 'tljax.models.squeezenet:SqueezeNet',
     'vit': 'tljax.models.vit:Vit',
+    'wav2vec2': 'tljax.models.wav2vec2:Wav2Vec2',
 }
 GIVEN = ('self', 'example', 'outputs', 'rngs')
 

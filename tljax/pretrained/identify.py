@@ -28,6 +28,7 @@ PORTERS = (
     'resnet',
     'squeezenet',
     'vit',
+    'wav2vec2',
 )
 OURS = 'tljax'  # the scheme of files that carry our own paths
 SHOWN = 8  # names in a message

@@ -164,15 +164,15 @@ def attempt_by(
     ours = match.shapes(shapes)
     if not ours or len(match.unread) > len(shapes) / 2:
         return Attempt(match)
+    stated = stated_arguments(scheme.model, weights)
     try:
         implied = {**scheme.tell(shapes), **scheme.fixed}
-        arguments = {**arguments_of(ours, weights.config), **implied}
+        arguments = {**arguments_of(ours, {**weights.config, OURS: stated}), **implied}
     except UserError as error:
         return Attempt(match, trouble=str(error))
     except (KeyError, ValueError, IndexError, StopIteration) as error:
         return Attempt(match, trouble=f'its size cannot be told ({error!r})')
     outputs, example = arguments.pop('outputs'), example_of(arguments.pop('example'))
-    stated = stated_arguments(scheme.model, weights)
     arguments |= stated
     certain = stated.keys() | implied.keys()
     guessed = tuple(key for key in arguments.pop('guessed', ()) if key not in certain)

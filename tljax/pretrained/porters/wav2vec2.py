@@ -132,8 +132,9 @@ def strides_of(kernels: tuple[int, ...], config: Mapping[str, Any]) -> tuple[int
     >>> strides_of((10, 3, 3, 3, 3, 2, 2), {})
     (5, 2, 2, 2, 2, 2, 2)
     """
-    if 'conv_stride' in config:
-        return tuple(config['conv_stride'])
+    stated = config.get('conv_stride') or config.get('tljax', {}).get('conv_strides')
+    if stated:
+        return tuple(stated)
     if kernels != KERNELS:
         raise UserError(
             f'the strides of convolutions with kernels {kernels} are not in the file. Put the '

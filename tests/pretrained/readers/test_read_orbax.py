@@ -1,6 +1,9 @@
 """Orbax checkpoints: ours, a trainer's steps and plain trees; and what Orbax itself lets pass."""
 
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -11,6 +14,8 @@ from orbax.checkpoint import v1 as ocp
 from tljax.errors import UserError
 from tljax.pretrained.readers import open_weights, orbax_directory
 from tljax.train.model_dir import save_model
+
+ROOT = Path(__file__).parents[3]
 
 
 def tree():
@@ -108,31 +113,49 @@ def test_a_trainer_s_steps(tmp_path):
         open_weights(tmp_path / 'run')
 
 
-def refuses(path):
-    """Whether a checkpoint is refused; if it isn't, all of it is right."""
-    try:
-        check(open_weights(path), expected())
-    except UserError:
-        return True
-    return False
+DAMAGE = """
+import sys
+from pathlib import Path
+import numpy as np
+from tljax.errors import UserError
+from tljax.pretrained.readers import open_weights
+
+def read():
+    weights = open_weights(sys.argv[1])
+    return {name: tensor.read().tobytes() for name, tensor in weights.tensors.items()}
+
+right = read()
+for file in sorted(Path(sys.argv[1]).rglob('*')):
+    if not file.is_file() or file.name in ('_sharding', 'commit_success.txt'):
+        continue
+    kept = file.read_bytes()
+    for left in (None, b'', kept[:20]):
+        file.unlink() if left is None else file.write_bytes(left)
+        try:
+            result = 'right' if read() == right else 'wrong'
+        except UserError as error:
+            result = 'refused' if sys.argv[1] in str(error) else 'badly refused'
+        print(result, file.name)
+    file.write_bytes(kept)
+"""
 
 
-def test_a_leaf_that_is_lost_is_an_error(tmp_path):
-    """Orbax gives back the tree without it."""
+def test_what_is_lost_or_damaged_is_an_error(tmp_path):
+    """Orbax gives back the tree without a leaf whose data are gone.
+
+    In a process of its own: when several reads fail, Orbax closes its event loop before all of
+    them have ended, and each of the others prints a traceback that nothing can catch.
+    """
     ocp.save(tmp_path / 'a', tree())
-    refused = 0
-    for file in sorted((tmp_path / 'a').rglob('d/*')):
-        kept = file.read_bytes()
-        file.unlink()
-        refused += refuses(tmp_path / 'a')
-        file.write_bytes(kept)
-    assert refused
-
-
-@pytest.mark.parametrize('name', ['_METADATA', '_CHECKPOINT_METADATA', 'manifest.ocdbt'])
-def test_metadata_that_make_no_sense(tmp_path, name):
-    ocp.save(tmp_path / 'a', tree())
-    for file in (tmp_path / 'a').rglob(name):
-        file.write_bytes(file.read_bytes()[:20])
-    # _CHECKPOINT_METADATA holds nothing that is needed.
-    assert refuses(tmp_path / 'a') or name == '_CHECKPOINT_METADATA'
+    done = subprocess.run(
+        [sys.executable, '-c', DAMAGE, str(tmp_path / 'a')],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    results = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert {result for result, _ in results} == {'right', 'refused'}
+    assert ['refused', '_METADATA'] in results
+    assert sum(result == 'refused' for result, _ in results) >= 6

@@ -10,7 +10,7 @@ import numpy as np
 
 from tljax.pretrained.readers.weights import damaged
 
-KEPT = 16 << 20  # bytes handed out before the pages that they came from are let go
+KEPT = 4 << 20  # bytes handed out before the pages that they came from are let go
 
 
 class Mapped:

@@ -21,7 +21,7 @@ MARKS = ('_CHECKPOINT_METADATA', '_METADATA', 'orbax.checkpoint')
 RECORD = 'tljax.json'  # with sums of the files, beside them in our own models
 OURS = ('params', 'batch_stats')  # collections, which our paths go without
 PLAIN = (bool, int, float, str)
-BLOCK = 32 << 20  # bytes that are read at once: each read costs some milliseconds
+BLOCK = 8 << 20  # bytes that are read at once: each read costs some milliseconds
 
 
 def read(path: Path, config: Mapping[str, Any]) -> Weights | None:

@@ -27,6 +27,18 @@ def frames(samples: Any, kernels: Sequence[int], strides: Sequence[int]) -> Any:
     return samples
 
 
+def group_norm(width: int, epsilon: float, dtype: Any, rngs: nnx.Rngs) -> Any:
+    """Normalises each channel on its own, over all of an example's time."""
+    return nnx.GroupNorm(
+        width,
+        num_groups=width,
+        epsilon=epsilon,
+        use_fast_variance=False,
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
 class ConvLayer(nnx.Module):
     """One convolution over time, normalised or not, and an activation.
 
@@ -48,18 +60,11 @@ class ConvLayer(nnx.Module):
             bias_init=uniform_init(inputs * kernel),
             rngs=rngs,
         )
-        if norm == 'group':
-            self.norm = nnx.GroupNorm(
-                width,
-                num_groups=width,
-                epsilon=CONV_EPSILON,
-                use_fast_variance=False,
-                dtype=dtype,
-                rngs=rngs,
-            )
-        elif norm == 'layer':
-            self.norm = layer_norm(width, CONV_EPSILON, dtype, rngs)
         self.is_normed = norm != 'none'
+        if self.is_normed:
+            self.norm = (group_norm if norm == 'group' else layer_norm)(
+                width, CONV_EPSILON, dtype, rngs
+            )
         self.activation = activation_of(activation)
 
     def __call__(self, x_BxTxI: jax.Array) -> jax.Array:

@@ -42,7 +42,9 @@ class Backbone(nnx.Module):
         dtype, activation, epsilon = block['dtype'], block['activation'], block['epsilon']
         self.extractor = audio.Extractor(**extractor, activation=activation, dtype=dtype, rngs=rngs)
         self.projection = Projection(extractor['widths'][-1], width, epsilon, dtype, rngs)
-        self.position = audio.Position(width, *position, activation, dtype, rngs)
+        self.position = audio.Position(
+            width, **position, activation=activation, dtype=dtype, rngs=rngs
+        )
         self.norm = layer_norm(width, epsilon, dtype, rngs)
         self.dropout = nnx.Dropout(dropout)
         self.layers, self.is_pre = layers, norm == 'pre'
@@ -175,7 +177,7 @@ class Wav2Vec2(nnx.Module):
             dtype=dtype_of(dtype),
             init=init,
         )
-        position = (position_kernel, position_groups)
+        position = dict(kernel=position_kernel, groups=position_groups)
         self.backbone = Backbone(width, layers, norm, extractor, position, dropout, block, rngs)
         self.dropout = nnx.Dropout(dropout)
         self.pool = pool

@@ -109,6 +109,9 @@ class Backbone(nnx.Module):
             )
             setattr(self, f'block{n}', made)
         self.norm = layer_norm(width, block['epsilon'], jnp.float32, rngs)
+        self.represents = sizes['representation'] > 0
+        if self.represents:
+            self.representation = nnx.Linear(width, sizes['representation'], rngs=rngs)
 
     def __call__(self, x_BxHxWxC: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """One vector a token, the class token's first, not yet normalised: (B, L, D)."""
@@ -150,11 +153,12 @@ class Backbone(nnx.Module):
         """One vector a picture, float32: (B, D)."""
         x_BxLxD = self(x_BxHxWxC, rngs).astype(jnp.float32)
         if self.pool == 'cls':
-            return self.norm(x_BxLxD[:, 0])
-        patches = x_BxLxD[:, self.classes :]
-        if self.pool == 'mean':
-            return self.norm(patches).mean(1)
-        return self.norm(patches.mean(1))
+            x_BxD = self.norm(x_BxLxD[:, 0])
+        elif self.pool == 'mean':
+            x_BxD = self.norm(x_BxLxD[:, self.classes :]).mean(1)
+        else:
+            x_BxD = self.norm(x_BxLxD[:, self.classes :].mean(1))
+        return jnp.tanh(self.representation(x_BxD)) if self.represents else x_BxD
 
 
 class Vit(nnx.Module):
@@ -229,20 +233,17 @@ class Vit(nnx.Module):
             epsilon=epsilon,
             dtype=dtype_of(dtype),
         )
+        sizes['representation'] = representation
         self.backbone = Backbone(
             shape, sizes, patch, pool, class_token, position, dropout, block, rngs
         )
-        self.represents = representation > 0
-        if self.represents:
-            self.backbone.representation = nnx.Linear(width, representation, rngs=rngs)
         self.head = nnx.Linear(
             representation or width, outputs, kernel_init=nnx.initializers.zeros, rngs=rngs
         )
 
     def features(self, batch: Mapping[str, jax.Array], rngs: nnx.Rngs | None = None) -> jax.Array:
         """What stands for each picture, float32: (batch, width or representation)."""
-        x_BxD = self.backbone.pooled(batch['image'], rngs)
-        return jnp.tanh(self.backbone.representation(x_BxD)) if self.represents else x_BxD
+        return self.backbone.pooled(batch['image'], rngs)
 
     def __call__(self, batch: Mapping[str, jax.Array], rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits, float32: (batch, outputs)."""

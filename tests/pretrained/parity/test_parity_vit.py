@@ -20,6 +20,7 @@ from parity_support import (
 from tljax import models
 from tljax.pretrained import load, porter
 from tljax.pretrained.identify import attempts_of
+from tljax.transfer import surgery
 
 SIZES = dict(width=32, layers=2, heads=4, hidden=48, patch=8)
 SQUARE, WIDE = (32, 32, 3), (16, 40, 3)
@@ -217,6 +218,41 @@ def test_same_function_with_fixed_positions(timm):
         expected = original(picture).numpy()
     assert error(ours(case, leaves), expected) < 1e-4
     check_golden(case, expected, f'torch {torch.__version__}, {type(original).__module__}')
+
+
+@pytest.mark.parametrize(('name', 'prefix'), [('timm', 1), ('timm_mean', 0)])
+@pytest.mark.parametrize(('old', 'new'), [(14, 24), (14, 16), (14, 7), (24, 14), (7, 14)])
+def test_positions_are_resized_as_timm_resizes_them(old, new, name, prefix, timm):
+    import torch
+
+    # As timm does for files, and on set_input_size: bicubic, antialiased. Others differ:
+    # transformers' interpolate_pos_encoding takes another cubic and no antialiasing, big_vision
+    # is bilinear from corner to corner.
+    class_token = bool(prefix)
+    pool = 'cls' if prefix else 'mean'
+    cases = [
+        case('', 'timm', (8 * side, 8 * side, 3), pool=pool, class_token=class_token)
+        for side in (old, new)
+    ]
+    source = leaves_of(cases[0])
+    expected = timm.layers.resample_abs_pos_embed(
+        torch.from_numpy(source['backbone/position']), [new, new], num_prefix_tokens=prefix
+    )
+    target = {path: np.zeros_like(leaf) for path, leaf in leaves_of(cases[1]).items()}
+    plan = surgery.plan(source, target, resize=[('backbone/position', 'position')])
+    leaves = {k: np.asarray(v) for k, v in surgery.apply(plan, source, target).items()}
+    np.testing.assert_allclose(leaves['backbone/position'], expected, atol=2e-5)
+    # And so the whole network computes the same.
+    original = of_timm(timm, name)
+    original.set_input_size((8 * old, 8 * old))
+    file = porter.unport(source, scheme_of(cases[0]), SIZES)
+    tensors = {key: torch.from_numpy(np.ascontiguousarray(v)) for key, v in file.items()}
+    original.load_state_dict(tensors)
+    original.set_input_size((8 * new, 8 * new))
+    picture = torch.from_numpy(batch_of(cases[1])['image']).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        logits = original(picture).numpy()
+    assert error(ours(cases[1], leaves), logits) < 1e-4
 
 
 def scheme_module():

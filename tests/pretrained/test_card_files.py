@@ -23,6 +23,7 @@ EXAMPLES = {
 
 def test_the_shelf_is_not_empty():
     assert len(FILES) > 20
+    assert {shelf.read(path).architecture for path in FILES} == set(PORTERS)
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
@@ -55,6 +56,13 @@ def test_what_a_card_declares_can_be_built_and_applied(path):
         assert card.input.keys() == set(KEYS)
         assert len(card.input['mean']) == len(card.input['std']) == card.input['channels'] == 3
         assert card.input['resize'] == 0 or card.input['resize'] >= card.input['image_size']
+    elif card.modality == 'text':
+        assert card.input.keys() == {'tokenizer', 'vocabulary', 'positions', 'lower_case'}
+        made = {**models.arguments(card.architecture), **card.arguments}
+        for key in ('vocabulary', 'positions'):
+            assert card.input[key] == made[key]
+    else:
+        assert card.input.keys() == {'sampling_rate', 'normalisation'}
 
 
 def test_no_two_cards_describe_the_same_weights():

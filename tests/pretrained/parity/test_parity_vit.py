@@ -1,8 +1,6 @@
 """ViT against timm's, torchvision's and transformers' own, under every name of its files."""
 
 import functools
-import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +15,8 @@ from parity_support import (
     scheme_of,
 )
 
-from tljax import models
-from tljax.pretrained import load, porter
-from tljax.pretrained.identify import attempts_of
+from tljax.pretrained import porter
+from tljax.pretrained.porters import vit
 from tljax.transfer import surgery
 
 SIZES = dict(width=32, layers=2, heads=4, hidden=48, patch=8)
@@ -199,7 +196,7 @@ def test_same_function_with_fixed_positions(timm):
     case = CASES['big_vision_sincos2d']
     leaves = leaves_of(case)
     original = of_timm(timm, 'big_vision_sincos2d')
-    scheme = next(s for s in scheme_module().SCHEMES if s.name == 'timm')
+    scheme = next(s for s in vit.SCHEMES if s.name == 'timm')
     file = porter.unport(leaves, scheme, case.arguments)
     # By the formula of the paper's code, one number at a time.
     position = np.zeros((1, 6, 32))
@@ -253,177 +250,3 @@ def test_positions_are_resized_as_timm_resizes_them(old, new, name, prefix, timm
     with torch.no_grad():
         logits = original(picture).numpy()
     assert error(ours(cases[1], leaves), logits) < 1e-4
-
-
-def scheme_module():
-    from tljax.pretrained.porters import vit
-
-    return vit
-
-
-def found_of(shapes, config):
-    attempts = attempts_of('vit', shapes, SimpleNamespace(config=config, metadata={}))
-    return next(attempt for attempt in attempts if attempt.fits)
-
-
-def shapes_of(original):
-    return {name: tuple(value.shape) for name, value in original.state_dict().items()}
-
-
-@pytest.mark.parametrize(
-    ('name', 'changes', 'expected', 'side'),
-    [
-        ('vit_small_patch16_224', {}, dict(width=384, heads=6, hidden=1536), 224),
-        ('vit_base_patch16_224', {}, {}, 224),
-        ('vit_base_patch32_384', {}, dict(patch=32), 384),
-        ('vit_large_patch16_224', {}, dict(width=1024, layers=24, heads=16, hidden=4096), 224),
-        (
-            'vit_huge_patch14_224',
-            dict(num_classes=1000),
-            dict(width=1280, layers=32, heads=16, hidden=5120, patch=14),
-            224,
-        ),
-        ('deit_base_patch16_384', {}, {}, 384),
-        ('vit_base_patch16_224', dict(global_pool='avg'), dict(pool='mean_norm'), 224),
-        (
-            'vit_base_patch16_224',
-            dict(global_pool='avg', class_token=False, fc_norm=False),
-            dict(pool='mean', class_token=False),
-            224,
-        ),
-    ],
-)
-def test_every_tensor_of_timms_full_sizes(name, changes, expected, side, timm):
-    import torch
-
-    with torch.device('meta'):
-        original = timm.create_model(name, **changes)
-    found = found_of(shapes_of(original), {})
-    assert found.outputs == 1000
-    assert found.example['image'].shape == (side, side, 3)
-    defaults = {key: value for key, value in models.arguments('vit').items() if key != 'name'}
-    assert {**defaults, **found.arguments} == {**defaults, **expected}
-    # What the scheme implies is what the original has.
-    block = original.blocks[0]
-    assert found.arguments['epsilon'] == block.norm1.eps
-    assert found.arguments['heads'] == block.attn.num_heads
-    assert isinstance(block.mlp.act, torch.nn.GELU)
-    assert block.mlp.act.approximate == 'none'
-    assert not {'epsilon', 'activation'} & set(found.guessed)
-
-
-@pytest.mark.parametrize(
-    ('name', 'expected'),
-    [
-        ('vit_b_16', {}),
-        ('vit_l_32', dict(width=1024, layers=24, heads=16, hidden=4096, patch=32)),
-    ],
-)
-def test_every_tensor_of_torchvisions_full_sizes(name, expected, torchvision):
-    import torch
-
-    with torch.device('meta'):
-        original = getattr(torchvision.models, name)()
-    shapes = shapes_of(original)
-    # In files they are called as they were before torchvision 0.13.
-    published = {
-        key.replace('mlp.0.', 'mlp.linear_1.').replace('mlp.3.', 'mlp.linear_2.'): shape
-        for key, shape in shapes.items()
-    }
-    assert published.keys() != shapes.keys()
-    defaults = {key: value for key, value in models.arguments('vit').items() if key != 'name'}
-    for names in (shapes, published):
-        found = found_of(names, {})
-        assert (found.match.scheme.name, found.outputs) == ('torchvision', 1000)
-        assert {**defaults, **found.arguments} == {**defaults, **expected}
-    layer = original.encoder.layers.encoder_layer_0
-    assert found.arguments['epsilon'] == layer.ln_1.eps
-    assert found.arguments['heads'] == layer.num_heads
-
-
-@pytest.mark.parametrize(
-    ('kind', 'outputs', 'skipped'),
-    [
-        ('ViTForImageClassification', 2, 0),
-        ('ViTModel', 0, 2),  # the pooler
-        ('ViTForMaskedImageModeling', 0, 3),  # the decoder, and what hides a patch
-    ],
-)
-def test_every_tensor_of_transformers_full_size(kind, outputs, skipped, transformers):
-    import torch
-
-    config = transformers.ViTConfig()
-    with torch.device('meta'):
-        original = getattr(transformers, kind)(config)
-    found = found_of(shapes_of(original), config.to_dict())
-    assert (found.match.scheme.name, found.outputs) == ('huggingface_5', outputs)
-    assert len(found.match.skipped) == skipped
-    defaults = {key: value for key, value in models.arguments('vit').items() if key != 'name'}
-    assert {**defaults, **found.arguments} == {**defaults, 'epsilon': 1e-12}
-    assert not found.guessed
-
-
-def test_a_file_that_transformers_saved(transformers, tmp_path):
-    import torch
-
-    config = config_of(transformers, layer_norm_eps=LARGE, num_attention_heads=8)
-    original = transformers.ViTForImageClassification(config).eval()
-    original.save_pretrained(tmp_path)
-    pretrained = load(str(tmp_path))
-    found = pretrained.found
-    assert (found.scheme, found.arguments['heads']) == ('huggingface', 8)
-    assert (found.arguments['epsilon'], found.guessed) == (LARGE, ())
-    case = Case('', 'vit', found.arguments, {'image': SQUARE}, found.outputs, found.scheme)
-    picture = torch.from_numpy(batch_of(case)['image']).permute(0, 3, 1, 2)
-    with torch.no_grad():
-        expected = original(picture).logits.numpy()
-    assert error(ours(case, pretrained.leaves), expected) < 1e-4
-
-
-@pytest.mark.parametrize('name', ['vision_transformer', 'big_vision', 'big_vision_mean'])
-def test_the_authors_files_tell_their_heads_and_which_gelu(name, tmp_path):
-    case = CASES[name]
-    leaves = leaves_of(case)
-    file = porter.unport(leaves, scheme_of(case), case.arguments)
-    state = {'opt/state/param_states/cls/grad_ema': np.zeros(3, np.float32)}
-    targets = {f'opt/target/{key}': array for key, array in file.items()}
-    np.savez(tmp_path / 'file.npz', **targets, **state)
-    pretrained = load(str(tmp_path / 'file.npz'))
-    found = pretrained.found
-    assert found.scheme == name.removesuffix('_mean')
-    assert list(found.skipped) == list(state)
-    # A width of 32 would be one head, if it had to be guessed; WIDE is no square.
-    expected = {**models.arguments('vit'), **case.arguments}
-    assert {**models.arguments('vit'), **found.arguments} == expected
-    assert not {'heads', 'activation', 'epsilon'} & set(found.guessed)
-    for path, leaf in leaves.items():
-        np.testing.assert_array_equal(pretrained.leaves[path], leaf, err_msg=path)
-    back = porter.unport(pretrained.leaves, scheme_of(case), found.arguments)
-    assert back.keys() == file.keys()
-    for key, array in file.items():
-        np.testing.assert_array_equal(back[key], array, err_msg=key)
-
-
-def test_networks_that_are_no_such_vit_are_refused(timm, transformers, tmp_path):
-    import torch
-
-    def troubles(original, config):
-        attempts = list(
-            attempts_of('vit', shapes_of(original), SimpleNamespace(config=config, metadata={}))
-        )
-        assert not any(attempt.fits for attempt in attempts)
-        best = max(attempts, key=lambda attempt: attempt.nearness)
-        return json.dumps([best.match.unread, best.missing, best.trouble])
-
-    with torch.device('meta'):
-        registers = of_timm(timm, 'timm_class_without_position', reg_tokens=4)
-        scaled = of_timm(timm, 'timm', init_values=1e-5)
-        without_bias = of_timm(timm, 'timm', qkv_bias=False)
-        plain = of_timm(timm, 'timm')
-        deit = transformers.DeiTModel(transformers.DeiTConfig(num_hidden_layers=1))
-    assert 'reg_token' in troubles(registers, {})
-    assert 'ls1.gamma' in troubles(scaled, {})
-    assert 'attention/query/bias' in troubles(without_bias, {})
-    assert 'global_pool' in troubles(plain, {'global_pool': 'map'})
-    assert 'quick_gelu' in troubles(plain, {'hidden_act': 'quick_gelu'})
-    assert 'distillation_token' in troubles(deit, {})

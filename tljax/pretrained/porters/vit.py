@@ -149,7 +149,7 @@ EXACT = {'activation': 'gelu', 'epsilon': 1e-6}
 AUTHORS: dict[str, Any] = dict(
     model='vit',
     prefixes=('params/', 'opt/target/'),
-    skipped=((r'(opt|extra)/(?!target/).*', "is the optimiser's state, not the model's"),),
+    skipped=((r'(opt|extra|chrono)/(?!target/).*', 'is the state of its training'),),
     fixed={'activation': 'gelu_tanh', 'epsilon': 1e-6},
     tell=heads_told,
 )

@@ -2,7 +2,8 @@
 
 The leaves are a ResNet-50's, drawn at random, under torchvision's names. `read` opens a file and
 looks at one byte of each page of every tensor; `load` is `tljax.pretrained.load`, which also finds
-out what the file holds and makes float32 leaves of our own layout. Files stay in the system's cache.
+out what the file holds and makes float32 leaves of our own layout. Files are in the system's cache;
+`peak` counts their mapped pages, too.
 """
 
 import json
@@ -24,7 +25,6 @@ import numpy as np
 SMALL = dict(depth=50, repeats=5)
 FULL = dict(depth=50, repeats=15)
 PAGE = 4096
-FIRST = 'safetensors: load_file'
 FRESH = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
 
 
@@ -153,7 +153,7 @@ def touched(function: Callable[[Path], Mapping[str, Any]], path: Path) -> None:
 
 
 def alone(folder: str, row: str) -> None:
-    """Prints how long one way takes in this process for the first time, and its peak of memory."""
+    """Prints how long one way takes here for the first time, and its peak of memory."""
     import jax
     import safetensors.numpy  # noqa: F401
     from orbax.checkpoint import v1 as ocp  # noqa: F401
@@ -206,7 +206,8 @@ def first_times(folder: Path, rows: Any, nbytes: int) -> dict[str, dict[str, str
 
 def main() -> None:
     if sys.argv[1:2] == ['alone']:
-        return alone(*sys.argv[2:])
+        alone(*sys.argv[2:])
+        return
     chosen = common.settings(__doc__, SMALL, FULL)
     common.header(__doc__)
     quiet()

@@ -36,8 +36,8 @@ def depthwise_conv(
 ) -> jax.Array:
     """A convolution of every channel by itself, on a CPU as a sum of shifted products.
 
-    The drop-in for `nnx.Conv(conv_general_dilated=...)`, without dilation: XLA's own depthwise
-    convolution is 4 to 50 times slower on a CPU, gradients included.
+    The drop-in for `nnx.Conv(conv_general_dilated=...)`, without dilation: with XLA's own
+    depthwise convolution the whole network is 7 times slower there, and its gradient 3.5 times.
 
     >>> x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 1, 2))
     >>> depthwise_conv(x, kernel, (1, 1), 'SAME')[0, :2, :2, 0].tolist()

@@ -56,7 +56,8 @@ def test_an_unknown_source_gets_a_card_that_says_so(file, caplog):
 @pytest.fixture
 def found(file, tmp_path):
     (tmp_path / 'config.json').write_text(
-        '{"num_attention_heads": 2, "hidden_act": "relu", "layer_norm_eps": 1e-5}'
+        '{"model_type": "bert", "num_attention_heads": 2, "hidden_act": "relu", '
+        '"layer_norm_eps": 1e-5}'
     )
     return pretrained.find(str(file))[0]
 

@@ -114,10 +114,37 @@ def test_the_config_beside_the_weights(tmp_path):
     (tmp_path / '1_Pooling' / 'config.json').write_text('{"pooling_mode_mean_tokens": true}')
     pooling = {'pooling_mode_mean_tokens': True}
     assert open_weights(tmp_path).config == {'model_type': 'bert', 'pooling': pooling}
-    for broken in ('{"model', '[1]', '\udc80'):
+    for broken in ('{"model_type": "be', '{"architectures": [], "x": \udc80}'):
         (tmp_path / 'config.json').write_bytes(broken.encode('utf-8', 'surrogateescape'))
         with pytest.raises(UserError, match=r'config\.json cannot be read'):
             open_weights(path)
+
+
+@pytest.mark.parametrize('key', ['model_type', 'architecture', 'architectures'])
+def test_a_published_config_is_known_by_its_keys(tmp_path, key):
+    path = write(tmp_path / 'a.npz')
+    (tmp_path / 'config.json').write_text(json.dumps({key: 'x', 'depth': 3}))
+    assert open_weights(path).config == {key: 'x', 'depth': 3}
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        '{"command": "train", "config": {"model": {"name": "vit", "model_type": 1}}}',
+        '{"num_attention_heads": 16}',
+        '["model_type"]',
+        '"model_type"',
+        '// not JSON at all',
+        '\udc80',
+        '',
+        '[' * 100_000,
+        '{"model_type": "x"' + ' ' * (16 << 20) + '}',
+    ],
+)
+def test_a_config_of_another_program_says_nothing(tmp_path, content):
+    path = write(tmp_path / 'a.npz')
+    (tmp_path / 'config.json').write_bytes(content.encode('utf-8', 'surrogateescape'))
+    assert open_weights(path).config == {}
 
 
 def shards(folder, form='safetensors', **where):

@@ -58,11 +58,11 @@ def check(weights, arrays):
 def test_a_tree_of_anybody(tmp_path, monkeypatch, block):
     monkeypatch.setattr(orbax_directory, 'BLOCK', block)
     ocp.save(tmp_path / 'a', tree())
-    (tmp_path / 'a' / 'config.json').write_text('{"depth": 18}')
+    (tmp_path / 'a' / 'config.json').write_text('{"architecture": "resnet18"}')
     weights = open_weights(tmp_path / 'a')
     check(weights, expected())
     assert weights.metadata == {'step': 7}
-    assert weights.config == {'depth': 18}
+    assert weights.config == {'architecture': 'resnet18'}
     backwards = [weights.tensors[name].read() for name in reversed(weights.tensors)]
     for array, other in zip(backwards, reversed(expected().values()), strict=True):
         np.testing.assert_array_equal(array, other)

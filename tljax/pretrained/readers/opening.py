@@ -1,6 +1,7 @@
 """Finds the weights at a path, and what format they are in."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ IN_ORDER = (  # what is looked for in a directory
     ('*.pth', '*.pt', '*.th'),
 )
 LARGEST_CONFIG = 16 << 20
+PUBLISHED = {'model_type', 'architectures', 'architecture'}  # each such config has one of them
+MARKS = re.compile('|'.join(f'"{key}"' for key in sorted(PUBLISHED)).encode())
 POOLING = '1_Pooling/config.json'
 
 
@@ -158,10 +161,29 @@ def candidate(directory: Path) -> Path:
 
 
 def configs(directory: Path) -> Mapping[str, Any]:
-    """The config.json of a directory, {} if there is none, and that of its pooling."""
-    config = json_object(directory / 'config.json')
+    """The published config.json of a directory, {} if there is none, and that of its pooling."""
+    config = published(directory / 'config.json')
     pooling = json_object(directory / POOLING)
     return config | {'pooling': pooling} if pooling else config
+
+
+def published(path: Path) -> dict[str, Any]:
+    """A config.json as model hubs have it; {} where there is none or it is another program's.
+
+    Raises:
+      UserError: it is damaged, and was one of a model: without it the numbers that no shape shows,
+        such as that of heads, would be guessed.
+    """
+    if not path.is_file() or path.stat().st_size > LARGEST_CONFIG:
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        if MARKS.search(path.read_bytes()):
+            raise damaged(path, f'its JSON is damaged ({error})') from error
+        return {}
+    known = isinstance(content, dict) and not PUBLISHED.isdisjoint(content)
+    return content if known else {}
 
 
 def json_object(path: Path) -> dict[str, Any]:

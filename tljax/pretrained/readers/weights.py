@@ -84,8 +84,8 @@ class Weights:
       tensors: by name, in the order of the file.
       format: 'safetensors', 'torch', 'torch (legacy)', 'npz', 'h5' or 'orbax'.
       files: those that hold the tensors; for Orbax the directory.
-      config: the config.json beside them, {} if there is none; a 1_Pooling/config.json is its
-        'pooling'.
+      config: the config.json beside them, {} if there is none of a published model; a
+        1_Pooling/config.json is its 'pooling'.
       metadata: what else the file says, such as the epoch of its training.
     """
 

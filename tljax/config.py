@@ -21,6 +21,7 @@ from tljax.errors import UserError, nearest
 NOT_IN_FINGERPRINT = (
     'data.dir',
     'data.in_memory',
+    'source.card',  # what it says of the input is in data.*
     'source.workdir',
     'study.vectorize',
     'train.keep',

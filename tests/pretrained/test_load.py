@@ -50,7 +50,7 @@ def test_an_unknown_source_gets_a_card_that_says_so(file, caplog):
     assert 'has no card' in caplog.text
     assert (card.licence, card.training_data) == ('unknown', 'unknown')
     assert (card.architecture, card.scheme, card.classes) == ('bert', 'huggingface', 3)
-    assert card.uris[0].startswith(f'{file}#sha256=')
+    assert card.source.startswith(f'{file}#sha256=')
 
 
 @pytest.fixture

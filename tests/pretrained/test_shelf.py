@@ -97,12 +97,13 @@ def test_what_a_card_declares_is_applied_where_the_config_is_silent(shelved):
     own = config(str(shelved), image_size=64, mean=(0.1,), interpolation='bilinear')
     applied = inputs.applied(own)
     assert (applied.data.image_size, applied.data.resize) == (64, 72)  # the same share is cut
-    assert (applied.data.mean, applied.data.std) == ((0.1,), (0.2, 0.2, 0.2))
+    assert (applied.data.mean, applied.data.std) == ((0.1,), ())  # a pair, or none of it
     told = inputs.differences(applied, shelf.find(str(shelved)))
     assert told == [
         'data.image_size is 64, the card says 32',
         "data.interpolation is 'bilinear', the card says 'bicubic'",
         'data.mean is (0.1,), the card says (0.5, 0.4, 0.3)',
+        'data.std is (), the card says (0.2, 0.2, 0.2)',
     ]
     assert own.data.std == ()  # the config that was given stays as it is
 

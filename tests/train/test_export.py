@@ -34,7 +34,8 @@ def workdir(tmp_path, leaves):
     workdir = tmp_path / 'run'
     workdir.mkdir()
     variables = {kind: trees.unflatten(flat) for kind, flat in kinds.items()}
-    save_model(workdir / 'model', variables, {'title': 'made up'})
+    card = {'title': 'made up', 'label_names': list('abcde'), 'example': {'image': [8, 8, 3]}}
+    save_model(workdir / 'model', variables, card)
     model = {'name': CASE.model, 'shortcut': 'pad', 'dtype': 'float32', **CASE.arguments}
     config = {'model': model, 'data': {'name': 'printed_digits'}}
     write_json(workdir / 'config.json', {'command': 'train', 'config': config, 'fingerprint': ''})

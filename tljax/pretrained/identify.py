@@ -116,10 +116,13 @@ def identify(weights: 'Weights', model: str = '') -> Found:
     where = ', '.join(map(str, weights.files))
     if not shapes:
         raise UserError(f'{where} holds no tensors.')
-    order = sorted(PORTERS, key=lambda name: name != model)
+    stated = stated_by(weights)
+    order = sorted(PORTERS, key=lambda name: name != (model or stated.get('model')))
+    if stated and own_names(shapes):
+        order = [stated['model']]
     attempts: list[Attempt] = []
     for name in order:
-        for attempt in attempts_of(name, shapes, weights):
+        for attempt in attempts_of(name, shapes, weights.config, stated):
             attempts.append(attempt)
             if not attempt.fits:
                 continue
@@ -135,17 +138,32 @@ def identify(weights: 'Weights', model: str = '') -> Found:
     raise UserError(f'{where} fits no naming scheme. {account_of(best, shapes)}')
 
 
-def attempts_of(name: str, shapes: Mapping[str, Shape], weights: 'Weights') -> Iterator[Attempt]:
-    """Reads the names by each scheme of an architecture, and by our own."""
-    module = importlib.import_module(f'tljax.pretrained.porters.{name}')
-    own = any(path.startswith('backbone/') for path in shapes)
-    for scheme in (own_scheme(name),) if own else module.SCHEMES:
-        yield attempt_by(scheme, module.arguments, shapes, weights)
+def attempts_of(
+    name: str,
+    shapes: Mapping[str, Shape],
+    config: Mapping[str, Any],
+    stated: Mapping[str, Any],
+) -> Iterator[Attempt]:
+    """Reads the names by each scheme of an architecture, or by our own.
+
+    Args:
+      name: of the architecture.
+      shapes: of the file's tensors.
+      config: of the config.json beside it.
+      stated: what the file itself says of its model, if tljax exported it.
+    """
+    arguments_of, schemes = None, ()
+    if name in PORTERS:
+        module = importlib.import_module(f'tljax.pretrained.porters.{name}')
+        arguments_of, schemes = module.arguments, module.SCHEMES
+    known = stated if stated.get('model') == name else {}
+    for scheme in (OwnScheme(OURS, name, ()),) if own_names(shapes) else schemes:
+        yield attempt_by(scheme, arguments_of, shapes, config, known)
 
 
-def own_scheme(model: str) -> porter.Scheme:
-    """The scheme of files that carry our own paths."""
-    return OwnScheme(OURS, model, ())
+def own_names(names: Iterable[str]) -> bool:
+    """Whether a file carries our own paths."""
+    return any(name.startswith('backbone/') for name in names)
 
 
 class OwnScheme(porter.Scheme):
@@ -157,25 +175,25 @@ class OwnScheme(porter.Scheme):
 
 
 def attempt_by(
-    scheme: porter.Scheme, arguments_of: Any, shapes: Mapping[str, Shape], weights: 'Weights'
+    scheme: porter.Scheme,
+    arguments_of: Any,
+    shapes: Mapping[str, Shape],
+    config: Mapping[str, Any],
+    stated: Mapping[str, Any],
 ) -> Attempt:
     """Reads the names by one scheme, and compares the leaves with those of such a model."""
     match = porter.match(scheme, shapes)
     ours = match.shapes(shapes)
     if not ours or len(match.unread) > len(shapes) / 2:
         return Attempt(match)
-    stated = stated_arguments(scheme.model, weights)
     try:
-        implied = {**scheme.tell(shapes), **scheme.fixed}
-        arguments = {**arguments_of(ours, {**weights.config, OURS: stated}), **implied}
+        told = stated or arguments_told(scheme, arguments_of, shapes, ours, config)
     except UserError as error:
         return Attempt(match, trouble=str(error))
-    except (KeyError, ValueError, IndexError, StopIteration) as error:
+    except (KeyError, ValueError, IndexError, StopIteration, TypeError, AttributeError) as error:
         return Attempt(match, trouble=f'its size cannot be told ({error!r})')
-    outputs, example = arguments.pop('outputs'), example_of(arguments.pop('example'))
-    arguments |= stated
-    certain = stated.keys() | implied.keys()
-    guessed = tuple(key for key in arguments.pop('guessed', ()) if key not in certain)
+    arguments, guessed = told['arguments'], told['guessed']
+    outputs, example = told['outputs'], example_of(told['example'])
     try:
         expected = shapes_of(scheme.model, arguments, outputs, example)
     except UserError as error:
@@ -191,14 +209,46 @@ def attempt_by(
     return Attempt(match, arguments, guessed, outputs, example, missing, extra)
 
 
-def stated_arguments(model: str, weights: 'Weights') -> dict[str, Any]:
-    """What a file that tljax exported states of its model."""
+def arguments_told(
+    scheme: porter.Scheme,
+    arguments_of: Any,
+    theirs: Mapping[str, Shape],
+    ours: Mapping[str, Shape],
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What names, shapes and config.json tell of a model: as `stated_by`, and what is guessed."""
+    implied = {**scheme.tell(theirs), **scheme.fixed}
+    arguments = {**arguments_of(ours, config), **implied}
+    return {
+        'outputs': arguments.pop('outputs'),
+        'example': arguments.pop('example'),
+        'guessed': tuple(key for key in arguments.pop('guessed', ()) if key not in implied),
+        'arguments': arguments,
+    }
+
+
+def stated_by(weights: 'Weights') -> dict[str, Any]:
+    """What a file that tljax exported says of its model; {} if it isn't one, or was edited."""
     try:
-        stated = json.loads(weights.metadata.get(OURS, '{}'))
-        arguments = stated['arguments'] if stated['model'] == model else {}
-        return {key: arguments[key] for key in models.arguments(model) if key in arguments}
-    except (ValueError, TypeError, KeyError):
-        return {}  # not ours, or edited: the shapes tell what they can
+        stated = json.loads(weights.metadata[OURS])
+        known = models.arguments(stated['model'])
+        arguments = {key: stated['arguments'][key] for key in known if key != 'name'}
+        example = {name: tuple(map(int, shape)) for name, shape in stated['example'].items()}
+        outputs = int(stated['outputs'])
+    except (ValueError, TypeError, KeyError, AttributeError, UserError):
+        return {}
+    # A model of more layers than the file has tensors would take long to build, and can't fit.
+    layers = [arguments.get('depth', 0), arguments.get('layers', 0)]
+    layers += [len(value) for value in arguments.values() if isinstance(value, list | tuple)]
+    if max(layers) > 10 * len(weights.tensors):
+        return {}
+    return {
+        'model': stated['model'],
+        'arguments': arguments,
+        'guessed': (),
+        'outputs': outputs,
+        'example': example,
+    }
 
 
 def example_of(shapes: Mapping[str, Shape]) -> dict[str, jax.ShapeDtypeStruct]:

@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from tljax import config as config_lib
+from tljax.errors import RunError, UserError
 from tljax.pretrained import shelf
 from tljax.pretrained.shelf import Card
 
@@ -53,10 +54,30 @@ def asked_by_source(config: ConfigDict) -> dict[str, Any]:
     if uri.startswith('config:'):
         data = applied(config_lib.load(uri.removeprefix('config:'))).data
         return {key: data[key] for key in KEYS}
-    for path in (Path(uri) / 'card.json', Path(uri) / 'model' / 'card.json'):
-        if path.exists():
-            return asked_by_model(path)
-    return declared(shelf.find(uri, config.source.card), config.data)
+    local, own = Path(uri).expanduser(), model_at(uri)
+    if own:
+        return asked_by_model(own / 'card.json')
+    card = shelf.find(uri, config.source.card)
+    if card.name == shelf.UNKNOWN and local.exists():
+        card = card_of_export(local) or card
+    return declared(card, config.data)
+
+
+def card_of_export(path: Path) -> Card | None:
+    """The card inside a file that tljax exported."""
+    from tljax.pretrained.readers import open_weights
+
+    try:
+        return shelf.card_in(open_weights(path).metadata)
+    except (UserError, RunError):
+        return None  # told where the weights are read
+
+
+def model_at(uri: str) -> Path | None:
+    """The directory of our own model that a path names: itself, or `model` in it."""
+    path = Path(uri).expanduser()
+    found = (p for p in (path, path / 'model') if (p / 'card.json').exists())
+    return next(found, None)
 
 
 def asked_by_model(path: Path) -> dict[str, Any]:
@@ -84,8 +105,11 @@ def applied(config: ConfigDict) -> ConfigDict:
       UserError: as for `asked_by_source`.
     """
     default, full = config_lib.default().data, config.copy_and_resolve_references()
+    said = {key for key in KEYS if config.data[key] != default[key]}
+    if said & {'mean', 'std'}:
+        said |= {'mean', 'std'}  # they belong together
     for key, value in asked_by_source(config).items():
-        if config.data[key] == default[key]:
+        if key not in said:
             full.data[key] = value
     return full
 

@@ -33,23 +33,62 @@ def find(uri: str, model: str = '', card: str = '', *, quiet: bool = False) -> t
     described = shelf.find(uri, card)
     path = locate(uri, quiet=quiet)
     digest = '' if card else shelf.check_digest(described, uri, path)
-    found = identify(open_weights(path), model)
+    weights = open_weights(path)
+    found = identify(weights, model)
+    if described.name == shelf.UNKNOWN:
+        described = shelf.card_in(weights.metadata) or described
     if described.name == shelf.UNKNOWN:
         logging.warning(
             'Source %s has no card: its licence, training data and input are unknown here. Check '
             'that config.data.mean, .std and .image_size are what it was trained with.',
             uri,
         )
+    found = settled(found, described)
+    if found.guessed:
+        logging.warning('Source %s does not tell everything. %s', uri, guesses(found))
     return found, completed(described, uri, digest, found)
+
+
+def guesses(found: Found) -> str:
+    """Words on what was guessed of a model; '' if nothing was."""
+    values = ', '.join(f'{key}={found.arguments[key]!r}' for key in found.guessed)
+    return f'Guessed: {values}.' if values else ''
+
+
+def settled(found: Found, card: Card) -> Found:
+    """What was found, with its card's word where the file leaves something open.
+
+    Raises:
+      UserError: the card is of another architecture, or of other arguments than the file tells.
+    """
+    if card.architecture not in (shelf.UNKNOWN, found.model):
+        raise UserError(
+            f'{found.weights.files[0]} is a {found.model}, but its card {card.name!r} is that of a '
+            f'{card.architecture}: set config.source.card to another, or leave it out.'
+        )
+    for key, value in card.arguments.items():
+        is_told = key in found.arguments and key not in found.guessed
+        if is_told and plain(found.arguments[key]) != plain(value):
+            raise UserError(
+                f'{found.weights.files[0]} has {key}={found.arguments[key]!r}, but its card '
+                f'{card.name!r} says {value!r}: set config.source.card to another, or leave it out.'
+            )
+    said = {key: card.arguments[key] for key in found.guessed if key in card.arguments}
+    return dataclasses.replace(
+        found,
+        arguments={**found.arguments, **said},
+        guessed=tuple(key for key in found.guessed if key not in said),
+    )
 
 
 def completed(card: Card, uri: str, digest: str, found: Found) -> Card:
     """The card, or for an unknown source one with what the file itself tells."""
+    hashed = f'{uri}#sha256={digest}' if digest and '#' not in uri else uri
     if card.name != shelf.UNKNOWN:
-        return card
+        return dataclasses.replace(card, source=hashed)
     return dataclasses.replace(
         card,
-        uris=(f'{uri}#sha256={digest}' if digest and '#' not in uri else uri,),
+        source=hashed,
         title=f'{found.model} of {uri}',
         architecture=found.model,
         arguments=found.arguments,
@@ -98,9 +137,6 @@ def load(uri: str, model: str = '', card: str = '', *, quiet: bool = False) -> P
 def check_arguments(found: Found, config: Mapping[str, Any]) -> None:
     """Checks that a target's model computes what the source computes, where shapes can't show it.
 
-    The number of heads, an activation or an epsilon leave the shapes as they are, so a wrong one
-    would go unnoticed. What shows in the shapes is told, and left to surgery.
-
     Args:
       found: the source.
       config: `config.model` of the target.
@@ -108,33 +144,66 @@ def check_arguments(found: Found, config: Mapping[str, Any]) -> None:
     Raises:
       UserError: names the arguments that differ.
     """
-    told = found.arguments.keys() - set(found.guessed)
-    settled = sorted(told & set(config.keys()))
-    unlike = [key for key in settled if plain(config[key]) != plain(found.arguments[key])]
-    hidden = [key for key in unlike if not shows(found, key, config[key])]
+    told = {k: v for k, v in found.arguments.items() if k not in found.guessed}
+    where = str(found.weights.files[0])
+    check_same(found.model, told, config, found.example, found.outputs or 2, where)
+
+
+def check_same(
+    model: str,
+    source: Mapping[str, Any],
+    config: Mapping[str, Any],
+    example: Mapping[str, jax.ShapeDtypeStruct],
+    outputs: int,
+    where: str,
+) -> None:
+    """The same for a source whose model's arguments are known.
+
+    The number of heads, an activation or an epsilon leave the shapes as they are, so a wrong one
+    would go unnoticed. What shows in the shapes is told, and left to surgery.
+
+    Args:
+      model: the name of both.
+      source: arguments of the source's model.
+      config: `config.model` of the target.
+      example: of what such a model reads.
+      outputs: size of a head.
+      where: what to call the source.
+
+    Raises:
+      UserError: names the arguments that differ.
+    """
+    full = {**models.arguments(model), **config}
+    keys = [key for key in sorted(source) if key in full and not free(key)]
+    unlike = [key for key in keys if plain(full[key]) != plain(source[key])]
+    base = {**full, **source}
+    base.pop('name')
+
+    def shows(key: str) -> bool:
+        try:
+            one, other = (
+                shapes_of(model, {**base, key: value}, outputs, example)
+                for value in (source[key], full[key])
+            )
+        except UserError:
+            return True
+        return one != other
+
+    hidden = [key for key in unlike if not shows(key)]
     if hidden:
-        needed = ' '.join(f'--config.model.{key}={found.arguments[key]!r}' for key in hidden)
+        needed = ' '.join(f'--config.model.{key}={source[key]!r}' for key in hidden)
         raise UserError(
-            f'config.model differs from the source in what its shapes do not show. The weights '
-            f'of {found.weights.files[0]} compute what they were trained to compute only with {needed} '
-            f'(not {", ".join(repr(config[key]) for key in hidden)}).'
+            'config.model differs from the source in what its shapes do not show. The weights of '
+            f'{where} compute what they were trained to compute only with {needed} '
+            f'(not {", ".join(repr(full[key]) for key in hidden)}).'
         )
     for key in unlike:
-        logging.warning(
-            'config.model.%s is %r, the source has %r.', key, config[key], found.arguments[key]
-        )
+        logging.warning('config.model.%s is %r, the source has %r.', key, full[key], source[key])
 
 
-def shows(found: Found, key: str, value: Any) -> bool:
-    """Whether a model's shapes are others with another value of one argument."""
-    try:
-        shapes = [
-            shapes_of(found.model, arguments, found.outputs or 2, found.example)
-            for arguments in (found.arguments, {**found.arguments, key: value})
-        ]
-    except UserError:
-        return True
-    return shapes[0] != shapes[1]
+def free(key: str) -> bool:
+    """Whether an argument changes how a model is trained or rounded, and not what it computes."""
+    return 'drop' in key or key in ('dtype', 'zero_init_last')
 
 
 def plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ A downloaded file is kept in the user's cache, and read from there the next time
 
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import tempfile
@@ -118,7 +119,9 @@ def from_url(spec: str, quiet: bool) -> Path:
     name = Path(parts.path).name or 'weights'
     path = cache_directory() / digest / name
     if path.exists():
-        return path
+        if sha256_of(path).startswith(digest):
+            return path
+        logging.warning('%s was damaged, and is fetched again.', path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(url, timeout=60) as response:
@@ -191,12 +194,23 @@ def from_hub(uri: str, quiet: bool) -> Path:
 
 
 def in_hub_cache(hub: Any, name: str, revision: str) -> Path | None:
-    """The directory, if the hub's own cache holds the weights already."""
-    for file in HUB_FILES:
+    """The directory, if the hub's own cache holds the weights and their config.json already."""
+
+    def cached(file: str) -> Path | None:
         path = hub.try_to_load_from_cache(name, file, revision=revision)
-        if isinstance(path, str):
-            return Path(path).parent
-    return None
+        return Path(path) if isinstance(path, str) else None
+
+    first = next((path for path in map(cached, HUB_FILES) if path), None)
+    if first is None or cached('config.json') is None:
+        return None
+    if first.suffix == '.json':
+        try:
+            shards = set(json.loads(first.read_text())['weight_map'].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        if not all(map(cached, map(str, shards))):
+            return None
+    return first.parent
 
 
 def fetched(hub: Any, uri: str, name: str, revision: str, quiet: bool) -> Path:

@@ -5,6 +5,7 @@ A card says where a model comes from and what its inputs must be like. It is a f
 
 import dataclasses
 import functools
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,7 @@ class Card:
       class_names: where they are listed.
       metrics: published ones: name, value, dataset, source.
       notes: anything else.
+      source: the uri that was read, with its sha256; not in a card's file.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Card:
     class_names: str = ''
     metrics: tuple[Mapping[str, Any], ...] = ()
     notes: str = ''
+    source: str = ''
 
     def describes(self, uri: str) -> bool:
         """Whether the weights at a URI are, by their name, those of this card."""
@@ -140,6 +143,18 @@ def find(uri: str, name: str = '') -> Card:
         if card.describes(uri):
             return card
     return Card(name=UNKNOWN, uris=(uri,))
+
+
+def card_in(metadata: Mapping[str, Any]) -> Card | None:
+    """The card that tljax wrote into a file that it exported, if there is one."""
+    try:
+        content = json.loads(metadata['tljax'])['card']
+        fields = {field.name for field in dataclasses.fields(Card)}
+        card = Card(**{key: content[key] for key in fields if key in content})
+    except (ValueError, TypeError, KeyError):
+        return None
+    sound = isinstance(card.name, str) and isinstance(card.input, dict)
+    return dataclasses.replace(card, uris=(), arguments={}) if sound else None
 
 
 def check_digest(card: Card, uri: str, path: Path) -> str:

@@ -3,16 +3,19 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tljax import pretrained, trees
+from tljax import models, pretrained, trees
 from tljax.errors import RunError, UserError, nearest
-from tljax.pretrained import porter
+from tljax.pretrained import Card, porter
 from tljax.pretrained.identify import all_schemes
+from tljax.pretrained.inputs import KEYS
+from tljax.pretrained.shelf import UNKNOWN
 from tljax.train.model_dir import load_model, save_model
 from tljax.train.workdir import held_config
 
@@ -36,36 +39,93 @@ def export(model: Path | str, output: Path, form: str, scheme: str = '') -> Path
     """
     if output.exists():
         raise UserError(f'--output={output} exists already; name a new file.')
-    leaves, about, card = read(model)
+    leaves, about = read(model)
     if scheme:
         table = scheme_of(about['model'], scheme)
+        check_implied(table, about['arguments'])
         leaves = porter.unport(leaves, table, about['arguments'])
     if form == 'orbax':
-        save_orbax(leaves, card, output, ours=not scheme)
+        save_orbax(leaves, about, output, ours=not scheme)
         return output
     save = {'safetensors': save_safetensors, 'npz': save_npz}[form]
     write(output, lambda path: save(path, leaves, about))
     return output
 
 
-def read(model: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
-    """The leaves of a model by path, its name and arguments, and its card."""
+def read(model: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The leaves of a model by path, and what a reader must know of it.
+
+    Returns:
+      leaves, and `model`, all of its `arguments`, `outputs`, `example` (shapes) and `card`.
+    """
     if isinstance(model, str):
         source = pretrained.load(model)
         found = source.found
-        card = source.card.to_json()
-        about = {'model': found.model, 'arguments': found.arguments}
-        return source.leaves, about, card
+        arguments = {**models.arguments(found.model), **found.arguments}
+        example = {name: leaf.shape for name, leaf in found.example.items()}
+        return source.leaves, about(arguments, found.outputs or 2, example, source.card.to_json())
     if not (model / 'model' / 'card.json').exists():
         raise UserError(
             f'--workdir={model} holds no trained model. Train one first: `launch.py train`; or '
             'give --source=URI to export a source.'
         )
     variables, card = load_model(model / 'model')
-    arguments = held_config(model).model.to_dict()
-    about = {'model': arguments.pop('name'), 'arguments': arguments}
+    config = held_config(model)
     leaves = trees.flatten(variables['params']) | trees.flatten(variables['batch_stats'])
-    return leaves, about, card
+    arguments = {**models.arguments(config.model.name), **config.model.to_dict()}
+    outputs, example = len(card['label_names']), card['example']
+    return leaves, about(arguments, outputs, example, own_card(config, card))
+
+
+def about(
+    arguments: Mapping[str, Any],
+    outputs: int,
+    example: Mapping[str, Sequence[int]],
+    card: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What an export says of its model, as JSON."""
+    read_by_model = {name: list(shape) for name, shape in example.items() if name != 'label'}
+    rest = {key: value for key, value in arguments.items() if key != 'name'}
+    made = {
+        'model': arguments['name'],
+        'arguments': rest,
+        'outputs': outputs,
+        'example': read_by_model,
+        'card': card,
+    }
+    return json.loads(json.dumps(made))
+
+
+def own_card(config: Any, card: Mapping[str, Any]) -> dict[str, Any]:
+    """The card of a model trained here: its input is what its config had."""
+    source = card.get('source') or {}
+    made = Card(
+        name=card.get('title') or config.data.name,
+        title=card.get('title') or config.data.name,
+        task=config.task.name,
+        architecture=config.model.name,
+        licence=f'that of its source: {source["licence"]}' if 'licence' in source else UNKNOWN,
+        training_data=card.get('data') or config.data.name,
+        input={key: config.data[key] for key in KEYS},
+        classes=len(card.get('label_names') or ()),
+        class_names=', '.join(card.get('label_names') or ()),
+    )
+    return made.to_json()
+
+
+def check_implied(scheme: porter.Scheme, arguments: Mapping[str, Any]) -> None:
+    """Checks that files of a scheme mean the model that is written.
+
+    Raises:
+      UserError: readers would take it for another.
+    """
+    for key, value in scheme.fixed.items():
+        if arguments.get(key) != value:
+            raise UserError(
+                f'--scheme={scheme.name}: its files mean {key}={value!r}, and this model has '
+                f'{arguments.get(key)!r}: they would compute something else. Export in our own '
+                'names: leave --scheme out.'
+            )
 
 
 def scheme_of(model: str, name: str) -> porter.Scheme:
@@ -117,14 +177,17 @@ def save_safetensors(
 
 
 def save_npz(path: Path, leaves: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-    """One uncompressed archive, which can be mapped into memory."""
+    """One uncompressed archive, which can be mapped into memory; `tljax.json` in it says what the
+    model is."""
     with open(path, 'wb') as file:
         arrays: Any = {name: np.asarray(leaf) for name, leaf in leaves.items()}
         np.savez(file, **arrays)
+    with zipfile.ZipFile(path, 'a') as archive:
+        archive.writestr('tljax.json', json.dumps(about))
 
 
 def save_orbax(
-    leaves: Mapping[str, np.ndarray], card: Mapping[str, Any], output: Path, *, ours: bool
+    leaves: Mapping[str, np.ndarray], about: Mapping[str, Any], output: Path, *, ours: bool
 ) -> None:
     """A directory: one of our models, or a plain tree of a scheme's names."""
     if ours:
@@ -133,6 +196,11 @@ def save_orbax(
             kind = 'batch_stats' if path.rpartition('/')[2] in STATISTICS else 'params'
             kinds[kind][path] = leaf
         variables = {kind: trees.unflatten(flat) for kind, flat in kinds.items()}
+        card = {
+            **about['card'],
+            'model': {'name': about['model'], **about['arguments']},
+            'config': {'data': about['card']['input']},
+        }
         save_model(output, variables, card)
         return
     from orbax.checkpoint import v1 as ocp

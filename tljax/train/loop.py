@@ -247,6 +247,7 @@ class Run:
             'data': experiment.data.full_name,
             'synthetic': experiment.data.synthetic,
             'label_names': list(experiment.data.label_names),
+            'example': {k: list(x.shape) for k, x in experiment.data.example.items()},
             'task': config_lib.plain(self.config.task),
             'steps': self.step,
             'examples': self.step * self.config.train.batch_size,

@@ -1,6 +1,7 @@
 """Finding the source model that `config.source.uri` names, training it first if need be."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from tljax import config as config_lib
 from tljax import pretrained
 from tljax.errors import UserError
 from tljax.pretrained import Card, Found, inputs
+from tljax.pretrained.load import check_same, guesses
 from tljax.pretrained.locations import is_remote
 from tljax.train import experiment as experiment_lib
 from tljax.train.experiment import Source
 from tljax.train.loop import train
-from tljax.train.model_dir import load_model, model_metadata
+from tljax.train.model_dir import load_card, load_model, model_metadata
 
 CONFIG = 'config:'
 
@@ -36,8 +38,8 @@ def load(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Source | 
       UserError: there is no such source.
     """
     uri = config.source.uri
+    check_keys(config)
     if not uri:
-        check_no_transfer(config)
         return None
     if is_foreign(uri):
         return foreign(config, quiet)
@@ -50,6 +52,7 @@ def load(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Source | 
         experiment = experiment_lib.build(source_config, before)
         directory = train(experiment, directory.parent, quiet=quiet)
     variables, card = load_model(directory)
+    check_own(config, card, str(directory))
     logging.info('Source: %s.', directory)
     return Source(experiment_lib.flat_variables(variables), card)
 
@@ -57,8 +60,8 @@ def load(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Source | 
 def shapes(config: ConfigDict, workdir: Path) -> tuple[dict[str, Any], str] | None:
     """The source's leaves as shapes, without training it, and words on where they are from."""
     uri = config.source.uri
+    check_keys(config)
     if not uri:
-        check_no_transfer(config)
         return None
     if is_foreign(uri):
         found, card = find_foreign(config, quiet=False)
@@ -66,11 +69,34 @@ def shapes(config: ConfigDict, workdir: Path) -> tuple[dict[str, Any], str] | No
     directory = path_of(config, workdir)
     if uri.startswith(CONFIG) and not (directory / 'card.json').exists():
         return untrained_shapes(config), f'{uri}, not trained yet'
+    check_own(config, load_card(directory), str(directory))
     return model_metadata(directory), str(directory)
 
 
-def check_no_transfer(config: ConfigDict) -> None:
-    """Raises UserError for keys that nobody would read: there is nothing to transfer."""
+def check_own(config: ConfigDict, card: Mapping[str, Any], where: str) -> None:
+    """Checks that a target's model computes what a model of our own computes.
+
+    Raises:
+      UserError: it has other arguments than its shapes show.
+    """
+    source = dict(card.get('model') or {})
+    if source.pop('name', '') != config.model.name:
+        return  # another architecture shows in its leaves
+    target = experiment_lib.build(config, None)
+    check_same(
+        config.model.name, source, config.model, target.data.example, target.task.outputs, where
+    )
+
+
+def check_keys(config: ConfigDict) -> None:
+    """Raises UserError for keys that nobody would read."""
+    if config.source.card and not (config.source.uri and is_foreign(config.source.uri)):
+        raise UserError(
+            f'config.source.card is {config.source.card!r}, but the source '
+            f'{config.source.uri!r} has a card of its own, or is none. Leave the key out.'
+        )
+    if config.source.uri:
+        return
     default = config_lib.flat(config_lib.default())
     for key, value in config_lib.flat(config).items():
         if key.startswith('transfer.') and value != default.get(key):
@@ -88,13 +114,7 @@ def untrained_shapes(config: ConfigDict) -> dict[str, Any]:
 
 def is_foreign(uri: str) -> bool:
     """Whether a uri names weights that tljax did not write itself."""
-    return not uri.startswith(CONFIG) and model_at(Path(uri)) is None
-
-
-def model_at(path: Path) -> Path | None:
-    """The model directory that a path names: itself, or `model` in it."""
-    found = (p for p in (path, path / 'model') if (p / 'card.json').exists())
-    return next(found, None)
+    return not uri.startswith(CONFIG) and inputs.model_at(uri) is None
 
 
 def find_foreign(config: ConfigDict, *, quiet: bool) -> tuple[Found, Card]:
@@ -123,6 +143,7 @@ def account_of(config: ConfigDict, found: Found, card: Card) -> str:
         f'card {card.name}; licence {card.licence}; trained on {card.training_data}',
     ]
     lines += [f'{count} tensors not read: {reason}' for reason, count in skipped.items()]
+    lines += [guesses(found)] if found.guessed else []
     lines += inputs.differences(config, card)
     return '\n'.join(lines)
 
@@ -132,7 +153,7 @@ def path_of(config: ConfigDict, workdir: Path) -> Path:
     uri = config.source.uri
     if uri.startswith(CONFIG):
         return Path(config.source.workdir or workdir / 'source') / 'model'
-    found = model_at(Path(uri))
+    found = inputs.model_at(uri)
     assert found is not None
     return found
 

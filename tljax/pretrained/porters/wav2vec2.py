@@ -132,9 +132,8 @@ def strides_of(kernels: tuple[int, ...], config: Mapping[str, Any]) -> tuple[int
     >>> strides_of((10, 3, 3, 3, 3, 2, 2), {})
     (5, 2, 2, 2, 2, 2, 2)
     """
-    stated = config.get('conv_stride') or config.get('tljax', {}).get('conv_strides')
-    if stated:
-        return tuple(stated)
+    if 'conv_stride' in config:
+        return tuple(config['conv_stride'])
     if kernels != KERNELS:
         raise UserError(
             f'the strides of convolutions with kernels {kernels} are not in the file. Put the '

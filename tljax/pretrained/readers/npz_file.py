@@ -3,6 +3,7 @@
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from tljax.pretrained.readers.weights import BFLOAT16, Tensor, Weights, damaged,
 from tljax.pretrained.readers.zips import Archive
 
 LONGEST_HEADER = 1 << 16
+OURS = 'tljax.json'
 FIELD = re.compile(r"""['"](descr|fortran_order|shape)['"]\s*:\s*('[^']*'|\w+|\([\dL,\s]*\)|\[)""")
 NUMBERS = re.compile(r"'([<>|=]?)([?biufcV]\d{0,2})'")
 
@@ -25,7 +27,9 @@ def read(path: Path, archive: Archive) -> Weights:
     members = [name for name in archive if name.endswith('.npy')]
     others = [name for name in archive if not name.endswith('.npy')]
     tensors = [tensor_of(path, archive, member) for member in members]
-    metadata = {'other members': others} if others else {}
+    metadata: dict[str, Any] = {'other members': others} if others else {}
+    if OURS in others:  # what an export of tljax says of its model
+        metadata['tljax'] = bytes(archive.read(OURS)).decode('utf-8', 'replace')
     return Weights(tensors_of(tensors, path), 'npz', (path,), metadata=metadata)
 
 

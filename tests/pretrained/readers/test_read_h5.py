@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tljax.errors import UserError
-from tljax.pretrained.readers import open_weights
+from tljax.pretrained.readers import h5_file, open_weights
 
 
 def test_datasets_by_their_paths(tmp_path):
@@ -75,9 +75,52 @@ def test_datasets_that_claim_more_than_is_stored(tmp_path):
         open_weights(tmp_path / 'a.h5')
 
 
-def test_groups_in_groups_without_end(tmp_path):
+def chain(path, names):
+    """Groups in groups, each with all the names in the one above: with two names, 2 ** 31 paths."""
+    with h5py.File(path, 'w') as file:
+        group = file
+        for _ in range(31):
+            below = group.create_group(names[0])
+            for name in names[1:]:
+                group[name] = below
+            group = below
+        group['w'] = np.ones(3)
+    return path
+
+
+def test_groups_with_two_names_each(tmp_path, monkeypatch):
+    path = chain(tmp_path / 'a.h5', 'ab')
+    looked = []
+    address = h5_file.address
+    monkeypatch.setattr(h5_file, 'address', lambda group: looked.append(group) or address(group))
+    with pytest.raises(UserError, match=r"the group '[ab/]*b' has another name, too"):
+        open_weights(path)
+    assert len(looked) < 100
+    assert len(open_weights(chain(tmp_path / 'b.h5', 'a')).tensors) == 1
+
+
+def test_a_group_within_itself(tmp_path):
     with h5py.File(tmp_path / 'a.h5', 'w') as file:
         group = file.create_group('g')
         group['g'] = file['g']
+    with pytest.raises(UserError, match="the group 'g/g' has another name, too"):
+        open_weights(tmp_path / 'a.h5')
+    with h5py.File(tmp_path / 'b.h5', 'w') as file:
+        file['g'] = file['/']
+    with pytest.raises(UserError, match="the group 'g' has another name, too"):
+        open_weights(tmp_path / 'b.h5')
+
+
+def test_too_many_names_or_levels(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / 'a.h5', 'w') as file:
+        file['w0'] = np.ones(3)
+        for i in range(1, 20):
+            file[f'w{i}'] = file['w0']
+    assert len(open_weights(tmp_path / 'a.h5').tensors) == 20
+    monkeypatch.setattr(h5_file, 'MOST', 19)
     with pytest.raises(UserError, match='groups lie in groups without end'):
         open_weights(tmp_path / 'a.h5')
+    with h5py.File(tmp_path / 'b.h5', 'w') as file:
+        file['/'.join('a' * 40)] = np.ones(3)
+    with pytest.raises(UserError, match='groups lie in groups without end'):
+        open_weights(tmp_path / 'b.h5')

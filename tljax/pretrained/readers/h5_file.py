@@ -17,7 +17,7 @@ from tljax.pretrained.readers.weights import (
 )
 
 MAGIC = b'\x89HDF\r\n\x1a\n'
-DEEPEST = 32
+DEEPEST, MOST = 32, 100_000
 SMALL = 1 << 20  # bytes of a dataset that may be all fill value, without being stored
 
 
@@ -38,28 +38,44 @@ def opened(path: Path) -> Any:
     return h5py.File(path, 'r')
 
 
-def datasets(group: Any, path: Path, prefix: str = '') -> Iterator[tuple[str, Any]]:
+def datasets(file: Any, path: Path) -> Iterator[tuple[str, Any]]:
     """Datasets by path; links are not followed, so that nothing outside the file is opened.
 
     Raises:
       UserError: a link leads out of the file.
+      ValueError: a group has several names, so that a small file could have names without end.
     """
     import h5py
 
-    if prefix.count('/') > DEEPEST:
-        raise ValueError('groups lie in groups without end')
-    for key in group:
+    seen = {address(file)}
+    waiting = [(key, file) for key in reversed(list(file))]
+    count = 0
+    while waiting:
+        name, group = waiting.pop()
+        key = name.rpartition('/')[2]
+        count += 1
+        if count > MOST or name.count('/') > DEEPEST:
+            raise ValueError('groups lie in groups without end')
         link = group.get(key, getlink=True)
-        name = prefix + key
         if isinstance(link, h5py.ExternalLink):
             raise outside(path, name, link.filename)
         if not isinstance(link, h5py.HardLink):
             continue  # another name of something in this file
         item = group[key]
-        if isinstance(item, h5py.Group):
-            yield from datasets(item, path, name + '/')
-        elif isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset):
             yield name, item
+        elif isinstance(item, h5py.Group):
+            if address(item) in seen:
+                raise ValueError(f'the group {name!r} has another name, too')
+            seen.add(address(item))
+            waiting += [(f'{name}/{key}', item) for key in reversed(list(item))]
+
+
+def address(group: Any) -> int:
+    """Where in the file a group is: the same for all its names."""
+    import h5py
+
+    return h5py.h5o.get_info(group.id).addr
 
 
 def outside(path: Path, name: str, where: Any) -> UserError:

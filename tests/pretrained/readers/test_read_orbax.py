@@ -68,6 +68,19 @@ def test_a_tree_of_anybody(tmp_path, monkeypatch, block):
         np.testing.assert_array_equal(array, other)
 
 
+def test_more_than_the_files_can_hold_is_refused_unread(tmp_path, monkeypatch):
+    ocp.save(tmp_path / 'a', {'w': np.zeros(1 << 20, np.float32), 'step': 7})
+    inside = sum(file.stat().st_size for file in (tmp_path / 'a').rglob('*') if file.is_file())
+    assert inside < 1 << 15
+    assert open_weights(tmp_path / 'a').tensors['w'].read().shape == (1 << 20,)
+    (tmp_path / 'large').write_bytes(bytes(1 << 20))
+    (tmp_path / 'a' / 'large').symlink_to(tmp_path / 'large')
+    monkeypatch.setattr('tljax.pretrained.readers.weights.FREE', 1 << 20)
+    monkeypatch.setattr(orbax_directory.Blocks, 'load', None)
+    with pytest.raises(UserError, match=r'a claims to hold 4,194,304 bytes in .* not read'):
+        open_weights(tmp_path / 'a')
+
+
 def test_leaves_are_read_ahead_only_in_order(tmp_path, monkeypatch):
     ocp.save(tmp_path / 'a', tree())
     asked = []

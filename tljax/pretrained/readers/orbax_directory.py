@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 
 from tljax.errors import UserError
-from tljax.pretrained.readers.weights import ANEW, Tensor, Weights, damaged
+from tljax.pretrained.readers.weights import ANEW, Tensor, Weights, check_size, damaged
 
 MARKS = ('_CHECKPOINT_METADATA', '_METADATA', 'orbax.checkpoint')
 RECORD = 'tljax.json'  # with sums of the files, beside them in our own models
@@ -44,6 +44,7 @@ def read(path: Path, config: Mapping[str, Any]) -> Weights | None:
         tree = ocp.metadata(place.absolute()).metadata
         blocks = Blocks(place, tree, OURS if ours else ())
         check_complete(place, set(blocks.leaves))
+        check_size(sum(map(nbytes, blocks.arrays())), held(place), path)
         plain = blocks.load(blocks.plain) if blocks.plain else {}
     tensors = {
         theirs: Tensor(theirs, tuple(leaf.shape), np.dtype(leaf.dtype), place, source)
@@ -96,6 +97,10 @@ class Blocks:
         self.block: dict[str, np.ndarray] = {}
         self.following = 0
 
+    def arrays(self) -> list[Any]:
+        """Metadata of each array."""
+        return [self.leaves[name] for name in self.order]
+
     def sources(self) -> Iterator[tuple[str, Any, Callable[[], np.ndarray]]]:
         """Name, metadata and what reads it, for each array in order."""
         for theirs, name in self.theirs.items():
@@ -109,7 +114,7 @@ class Blocks:
             size = 0
             while end < len(self.order) and (end == begin or begin == self.following):
                 leaf = self.leaves[self.order[end]]
-                size += math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
+                size += nbytes(leaf)
                 if size > BLOCK and end > begin:
                     break
                 end += 1
@@ -139,6 +144,16 @@ class Blocks:
             if isinstance(given, np.ndarray) and found[name] is given:
                 raise ValueError(f'{name!r} is missing')  # Orbax gives back what was asked for
         return {name: found[name] for name in wanted}
+
+
+def nbytes(leaf: Any) -> int:
+    """Bytes of an array, from its metadata."""
+    return math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
+
+
+def held(path: Path) -> int:
+    """Bytes of all files of a directory; a link to a large file elsewhere adds none of them."""
+    return sum(file.lstat().st_size for file in path.rglob('*') if not file.is_dir())
 
 
 def check_complete(path: Path, names: set[str]) -> None:

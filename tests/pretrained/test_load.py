@@ -89,3 +89,30 @@ def test_reading_needs_no_accelerator_memory(file):
     leaves = pretrained.load(str(file)).leaves
     assert all(type(leaf) is np.ndarray for leaf in leaves.values())
     assert not any(isinstance(leaf, jax.Array) for leaf in leaves.values())
+
+
+def test_a_recipe_that_leaves_an_argument_out_has_its_default(found):
+    with pytest.raises(UserError, match=r'--config\.model\.activation='):
+        pretrained.check_arguments(found, {'name': 'bert', 'heads': 2})
+
+
+def test_a_card_settles_what_the_file_does_not_tell(file, tmp_path, caplog):
+    assert 'heads' in pretrained.find(str(file))[0].guessed
+    assert 'Guessed: ' in caplog.text
+    card = tmp_path / 'own.toml'
+    card.write_text('name = "own"\narchitecture = "bert"\n[arguments]\nheads = 4\n')
+    found, _ = pretrained.find(str(file), card=str(card))
+    assert found.arguments['heads'] == 4
+    assert 'heads' not in found.guessed
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [('architecture = "vit"', 'is that of a vit'), ('[arguments]\nlayers = 3', 'says 3')],
+)
+def test_another_models_card_is_refused(file, tmp_path, text, said):
+    card = tmp_path / 'own.toml'
+    card.write_text(f'name = "own"\n{text}\n')
+    with pytest.raises(UserError) as caught:
+        pretrained.find(str(file), card=str(card))
+    assert said in str(caught.value)

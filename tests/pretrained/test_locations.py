@@ -165,3 +165,13 @@ def test_which_files_of_a_repository_are_fetched():
     ]
     with pytest.raises(UserError, match=r'it has flax_model\.msgpack'):
         locations.chosen_files('hf://a/b', {'flax_model.msgpack': None})
+
+
+def test_a_damaged_download_is_fetched_again(server, caplog):
+    url, _ = server
+    uri = f'url:{url}/weights.pth#sha256={DIGEST}'
+    path = locate(uri)
+    path.write_bytes(CONTENT[:-1] + b'x')
+    with caplog.at_level('WARNING', logger='absl'):
+        assert locate(uri).read_bytes() == CONTENT
+    assert 'was damaged' in caplog.text

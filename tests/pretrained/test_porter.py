@@ -113,6 +113,8 @@ SHAPES = {
     'conv': (5, 4, 3, 2),
     'conv1d': (5, 4, 3),
     'conv_linear': (5, 4, 1, 1),
+    'hwio_linear': (1, 1, 4, 5),
+    'per_channel': (1, 1, 1, 4),
     'conv_bgr': (2, 2, 3, 4),
     'split_linear': (6, 2),
     'split_columns': (2, 6),

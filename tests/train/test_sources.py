@@ -1,0 +1,47 @@
+"""What is checked of a source before anything is read from it."""
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from tljax import config as config_lib
+from tljax import models
+from tljax.errors import UserError
+from tljax.train import sources
+
+
+@pytest.fixture
+def config(monkeypatch):
+    made = config_lib.default()
+    made.model = models.arguments('efficientnet_lite')
+    example = {'image': jax.ShapeDtypeStruct((32, 32, 3), np.uint8)}
+    target = SimpleNamespace(data=SimpleNamespace(example=example), task=SimpleNamespace(outputs=3))
+    monkeypatch.setattr(sources.experiment_lib, 'build', lambda config, source: target)
+    return made
+
+
+def card_of(**changes):
+    return {'model': models.arguments('efficientnet_lite', **changes)}
+
+
+def test_a_model_of_our_own_must_compute_the_same(config):
+    sources.check_own(config, card_of(), 'there')
+    sources.check_own(config, card_of(dropout=0.5, dtype='bfloat16'), 'there')
+    with pytest.raises(UserError) as caught:
+        sources.check_own(config, card_of(padding='tf', epsilon=1e-3), 'there')
+    assert "--config.model.epsilon=0.001 --config.model.padding='tf'" in str(caught.value)
+
+
+def test_another_architecture_is_left_to_surgery(config):
+    sources.check_own(config, {'model': models.arguments('alexnet')}, 'there')
+    sources.check_own(config, {}, 'there')
+
+
+@pytest.mark.parametrize('uri', ['', 'config:configs/digits.py:source'])
+def test_a_card_for_a_source_that_has_its_own_is_refused(uri):
+    config = config_lib.default()
+    config.source.uri, config.source.card = uri, 'gpt2'
+    with pytest.raises(UserError, match=r'config\.source\.card'):
+        sources.check_keys(config)

@@ -7,6 +7,8 @@ import numpy as np
 
 from tljax.pretrained.readers.pickle_machine import ForbiddenError, Stateful
 
+SHORT = 80  # characters, or bits
+MOST_AXES = 64
 NUMPY_KIND = re.compile(r'[biufc]\d{1,2}')
 
 
@@ -15,13 +17,13 @@ class Dtype(Stateful):
 
     def __init__(self, kind: Any, *_: Any) -> None:
         if not isinstance(kind, str) or not NUMPY_KIND.fullmatch(kind):
-            raise ForbiddenError(f'numpy.dtype({kind!r})')
+            raise ForbiddenError(f'numpy.dtype({shown(kind)})')
         self.dtype = np.dtype(kind)
 
     def set_state(self, state: Any) -> None:
         order = state[1]
         if order not in ('<', '>', '=', '|'):
-            raise ValueError(f'{order!r} is no byte order')
+            raise ValueError(f'{shown(order)} is no byte order')
         self.dtype = self.dtype.newbyteorder(order)
 
 
@@ -57,7 +59,7 @@ def as_bytes(data: Any) -> bytes:
 def encode(text: Any, code: Any = 'latin1') -> bytes:
     """How protocols below 3 write bytes."""
     if code not in ('latin1', 'latin-1', 'utf-8'):
-        raise ValueError(f'{code!r} is no known coding of bytes')
+        raise ValueError(f'{shown(code)} is no known coding of bytes')
     return expect(text, str).encode(code)
 
 
@@ -69,7 +71,23 @@ def expect(value: Any, kind: type) -> Any:
 
 def ints(values: Any) -> tuple[int, ...]:
     """A tuple of numbers that are not negative, such as a shape."""
-    numbers = tuple(expect(values, tuple))
-    if not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
-        raise ValueError(f'{numbers} is no shape')
-    return numbers
+    if len(expect(values, tuple)) > MOST_AXES:
+        raise ValueError(f'a shape of {len(values):,} numbers')
+    if not all(type(n) is int and 0 <= n < 1 << 63 for n in values):
+        raise ValueError(f'({", ".join(map(shown, values))}) is no shape')
+    return values
+
+
+def shown(value: Any) -> str:
+    """A pickle's value in a message: short text or a number, of anything else its type's name.
+
+    Tuples in tuples in tuples, each twice in the next, would have a text without end.
+
+    >>> shown('cuda'), shown(((1, 2), 3))
+    ("'cuda'", 'a tuple')
+    """
+    if isinstance(value, str | bytes) and len(value) <= SHORT:
+        return repr(value)
+    if isinstance(value, int) and value.bit_length() <= SHORT:
+        return repr(value)
+    return f'a {type(value).__name__}'

@@ -7,11 +7,12 @@ for a function of ours that builds plain data. Nothing is ever called, set or fe
 that comes from the file.
 """
 
-import dataclasses
 import functools
 import pickletools
 from collections.abc import Callable, Mapping, Sized
 from typing import Any
+
+from tljax.pretrained.readers.pickle_keys import Symbol, checked_key, mapping
 
 BUDGET = 5_000_000  # operations, and items copied; bounds memory and time
 TEXT_SHARE = 64  # bytes copied that count as one operation
@@ -41,13 +42,6 @@ REFUSED = {
 
 class ForbiddenError(Exception):
     """A pickle wants something that is not in the list; the message is its dotted name."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Symbol:
-    """A name in a pickle, such as 'torch.FloatStorage': a name, and nothing behind it."""
-
-    name: str
 
 
 class Machine:
@@ -101,6 +95,15 @@ class Machine:
         self.left -= cost
         if self.left < 0:
             raise ValueError(f'it takes more than {BUDGET:,} operations to unpickle')
+
+    def charge_for(self, value: Any, depth: int = 3) -> None:
+        """Counts the work of copying a value, and what lies in its tuples."""
+        if isinstance(value, str | bytes | bytearray):
+            self.charge(len(value) // TEXT_SHARE)
+        elif isinstance(value, Sized):
+            self.charge(len(value))
+            for item in value if depth and isinstance(value, tuple) else ():
+                self.charge_for(item, depth - 1)
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -231,6 +234,7 @@ class Machine:
     def op_build(self, _: None) -> None:
         state = self.stack.pop()
         top = self.stack[-1]
+        self.charge_for(state)
         if isinstance(top, Stateful):
             top.set_state(state)
         # The attributes of a dict or of a tensor, such as an OrderedDict's _metadata, say nothing
@@ -244,6 +248,9 @@ class Machine:
 
     def named(self, module: Any, name: Any) -> Symbol:
         """What stands for a name: nothing but the name, and only if it is in the list."""
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise TypeError('the pickle names something without text')
+        self.charge_for((module, name))
         dotted = f'{module}.{name}'
         if dotted not in self.builders:
             raise ForbiddenError(dotted)
@@ -258,16 +265,13 @@ class Machine:
             raise ForbiddenError(f'a call of {symbol.name}')
         if not isinstance(args, tuple):
             raise TypeError('the pickle calls a function without a tuple of arguments')
-        for arg in args:
-            if isinstance(arg, str | bytes | bytearray):
-                self.charge(len(arg) // TEXT_SHARE)
-            elif isinstance(arg, Sized):
-                self.charge(len(arg))
+        self.charge_for(args)
         return function(*args)
 
     def referred(self, key: Any) -> Any:
         if self.persistent is None:
             raise ForbiddenError('a reference to something outside the pickle')
+        self.charge_for(key)
         return self.persistent(key)
 
 
@@ -284,17 +288,3 @@ def refuse(what: str, _: Any) -> None:
 
 def ignore(_: Any) -> None:
     pass
-
-
-def mapping(items: list[Any]) -> dict[Any, Any]:
-    """A dict of a key, its value, the next key, ..."""
-    return dict(zip(map(checked_key, items[::2]), items[1::2], strict=True))
-
-
-def checked_key(key: Any) -> Any:
-    """A key that takes no time to hash: tuples of tuples of tuples ... can take for ever."""
-    parts = key if isinstance(key, tuple) else (key,)
-    plain = (str, bytes, int, float, complex, type(None), Symbol)
-    if not all(isinstance(part, plain) for part in parts):
-        raise TypeError(f'the pickle has a {type(key).__name__} for a key')
-    return key

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tljax.pretrained.readers.mapped import Mapped, Window, array_of
-from tljax.pretrained.readers.numpy_pickle import Array, expect, ints
+from tljax.pretrained.readers.numpy_pickle import Array, expect, ints, shown
 from tljax.pretrained.readers.torch_pickle import (
     Storage,
     Strided,
@@ -53,7 +53,7 @@ def read_zip(path: Path, archive: Archive, pickle: str) -> Weights:
     def persistent(key: Any) -> Storage:
         kind, storage_class, name, _, count = expect(key, tuple)
         if kind != 'storage':
-            raise ValueError(f'it refers to a {kind!r}')
+            raise ValueError(f'it refers to {shown(kind)}')
         (count,) = ints((count,))
         storage = Storage(expect(name, str), storage_dtype(storage_class), count)
         member = f'{prefix}data/{name}'
@@ -68,7 +68,7 @@ def read_zip(path: Path, archive: Archive, pickle: str) -> Weights:
     if f'{prefix}byteorder' in archive.members:
         order = bytes(archive.read(f'{prefix}byteorder')).decode('latin-1')
         if order not in ('little', 'big'):
-            raise damaged(path, f'its byte order is {order!r}')
+            raise damaged(path, f'its byte order is {shown(order)}')
     return weights_of(whole, path, 'torch', lambda s: archive.read(f'{prefix}data/{s.key}'), order)
 
 
@@ -90,12 +90,12 @@ def read_legacy(path: Path) -> Weights:
     def persistent(key: Any) -> Storage:
         kind, storage_class, name, _, count, *view = expect(key, tuple)
         if kind not in ('storage', b'storage'):
-            raise ValueError(f'it refers to a {kind!r}')
+            raise ValueError(f'it refers to {shown(kind)}')
         (count,) = ints((count,))
-        root = Storage(str(name), storage_dtype(storage_class), count)
+        root = Storage(key_of(name), storage_dtype(storage_class), count)
         root = roots.setdefault(root.key, root)
         if (root.dtype, root.count) != (storage_dtype(storage_class), count):
-            raise ValueError(f'it describes the storage {name} in two ways')
+            raise ValueError(f'it describes the storage {shown(name)} in two ways')
         if not view or view[0] is None:
             return root
         _, start, size = view[0]
@@ -113,12 +113,17 @@ def read_legacy(path: Path) -> Weights:
         parts.append(unpickle(window, path, persistent))
     magic, version, _, whole, keys = parts
     if (magic, version) != (MAGIC, VERSION):
-        raise damaged(path, f'it is of version {version!r}, and only {VERSION} is known')
+        raise damaged(path, f'it is of version {shown(version)}, and only {VERSION} is known')
     with guarded(path, 'its list of storages'):
-        place(mapped, window.position, [str(key) for key in expect(keys, list)], roots)
+        place(mapped, window.position, [key_of(key) for key in expect(keys, list)], roots)
     for part, root, start in views:
         part.begin = expect(root.begin, int) + start * root.dtype.itemsize
     return weights_of(whole, path, 'torch (legacy)', lambda s: bytes_of(mapped, s))
+
+
+def key_of(name: Any) -> str:
+    """A storage's name: text, or a number in the earliest files."""
+    return shown(name) if type(name) is int else expect(name, str)
 
 
 def place(mapped: Mapped, position: int, keys: list[str], roots: dict[str, Storage]) -> None:
@@ -152,8 +157,9 @@ def weights_of(whole: Any, path: Path, form: str, data: Bytes, order: str = 'lit
 def tensor_of(path: Path, name: str, leaf: Leaf, data: Bytes, order: str) -> Tensor:
     """One tensor, checked to lie within its storage."""
     if isinstance(leaf, Array):
-        native = leaf.array.astype(leaf.array.dtype.newbyteorder('='), copy=False)
-        return Tensor(name, native.shape, native.dtype, path, lambda: native)
+        array = leaf.array
+        native = array.dtype.newbyteorder('=')  # one array may have many names: copied when read
+        return Tensor(name, array.shape, native, path, lambda: array.astype(native, copy=False))
     check_extent(leaf, name)
 
     def source() -> np.ndarray:

@@ -20,14 +20,10 @@ from tljax.pretrained.readers.numpy_pickle import (
     expect,
     ints,
     scalar,
+    shown,
 )
-from tljax.pretrained.readers.pickle_machine import (
-    ForbiddenError,
-    Machine,
-    Stateful,
-    Symbol,
-    checked_key,
-)
+from tljax.pretrained.readers.pickle_keys import Symbol, checked_key
+from tljax.pretrained.readers.pickle_machine import ForbiddenError, Machine, Stateful
 from tljax.pretrained.readers.weights import BFLOAT16, guarded
 
 DTYPES = {
@@ -127,8 +123,11 @@ class Strided:
 class Fields(dict, Stateful):
     """The attributes of an object that has nothing else, such as argparse.Namespace."""
 
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+
     def set_state(self, state: Any) -> None:
-        self.update(state)
+        self.update(pairs(state))
 
 
 def tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Strided:
@@ -167,12 +166,20 @@ def parameter(data: Any, *_: Any) -> Strided:
 
 
 def device(*args: Any) -> str:
-    return ':'.join(map(str, args))
+    return ':'.join(arg if isinstance(arg, str) else shown(arg) for arg in args)
 
 
 def pairs(items: Any = ()) -> dict:
     """collections.OrderedDict: dicts keep their order."""
-    return {checked_key(key): value for key, value in dict(items).items()}
+    found = items.items() if isinstance(items, dict) else listed(items)
+    return {checked_key(key): value for key, value in found}
+
+
+def listed(items: Any = ()) -> list:
+    """A list of what lies in another; not of a text's letters, which are larger than it is."""
+    if not isinstance(items, list | tuple | set | frozenset | dict):
+        raise TypeError(f'there is {shown(items)} where a list belongs')
+    return list(items)
 
 
 def defaults(_: Any = None, *items: Any) -> dict:
@@ -203,9 +210,9 @@ def builders() -> dict[str, Callable[..., Any] | None]:
     }
     for module in ('builtins', '__builtin__'):
         table[f'{module}.dict'] = pairs
-        table[f'{module}.list'] = lambda items=(): list(items)
-        table[f'{module}.set'] = lambda items=(): set(map(checked_key, items))
-        table[f'{module}.frozenset'] = lambda items=(): frozenset(map(checked_key, items))
+        table[f'{module}.list'] = listed
+        table[f'{module}.set'] = lambda items=(): set(map(checked_key, listed(items)))
+        table[f'{module}.frozenset'] = lambda items=(): frozenset(map(checked_key, listed(items)))
         table[f'{module}.bytearray'] = lambda data=b'', *code: as_bytes(data)
         table[f'{module}.complex'] = lambda real=0.0, imag=0.0: complex(real, imag)
         table |= {f'{module}.{name}': None for name in ('int', 'float', 'str', 'bool', 'bytes')}

@@ -1,13 +1,14 @@
 """Finds the weights in what `torch.save` was given: a dict of tensors, or dicts around one."""
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tljax.errors import UserError
-from tljax.pretrained.readers.numpy_pickle import Array
-from tljax.pretrained.readers.pickle_machine import Symbol
+from tljax.pretrained.readers.numpy_pickle import Array, shown
+from tljax.pretrained.readers.pickle_keys import Symbol
 from tljax.pretrained.readers.torch_pickle import HOW_TO_SAVE, Strided
 
 PREFERRED = ('state_dict', 'model')
@@ -17,9 +18,29 @@ WRAPPERS = (
 )
 NOT_WEIGHTS = re.compile(r'.*(optim|sched|scaler|rng).*', re.IGNORECASE)
 DEEPEST, MOST = 32, 200_000
-SHOWN = 1000  # items of metadata
+SHARE = 8  # characters of a name that count as one step
+LARGEST_NUMBER = 1024  # bits; Python itself refuses to write those of some 14,000
+SHOWN, ALL_SHOWN = 1000, 100_000  # items of one value's metadata, of all of a file's
+STEPS = 20_000_000  # of looking for tensors: dicts may lie in several dicts
 
 Leaf = Strided | Array
+
+
+class Allowance:
+    """Work that one file may cause: what is small in it may be referred to again and again."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def spend(self, cost: int) -> None:
+        """Counts work done.
+
+        Raises:
+          ValueError: it is too much.
+        """
+        self.left -= cost
+        if self.left < 0:
+            raise ValueError('dicts lie in dicts without end')
 
 
 def state_of(whole: Any, path: Path) -> tuple[dict[str, Leaf], dict[str, Any]]:
@@ -31,18 +52,23 @@ def state_of(whole: Any, path: Path) -> tuple[dict[str, Leaf], dict[str, Any]]:
     if isinstance(whole, Leaf) or not isinstance(whole, Mapping):
         what = 'one tensor without a name' if isinstance(whole, Leaf) else type(whole).__name__
         raise UserError(f'{path} holds {what}, not a dict of tensors. To save one, {HOW_TO_SAVE}')
+    steps, items = Allowance(STEPS), Allowance(ALL_SHOWN)
     rest: dict[str, Any] = {}
     state, prefix = whole, ''
     for _ in range(DEEPEST):
-        chosen = choose(state, path, nested=bool(prefix))
+        chosen = choose(state, path, steps, nested=bool(prefix))
         if chosen is None:
             break
-        rest |= {prefix + str(k): about(k, v) for k, v in state.items() if k != chosen}
+        for key, value in state.items():
+            if key != chosen:
+                name = prefix + name_of(key)
+                steps.spend(len(name) // SHARE)
+                rest[name] = about(key, value, steps, items)
         state, prefix = state[chosen], f'{prefix}{chosen}.'
     leaves: dict[str, Leaf] = {}
-    for name, leaf in walk(state):
+    for name, leaf in walk(state, steps):
         if not isinstance(leaf, Leaf):
-            rest[prefix + name] = plain(leaf)
+            rest[prefix + name] = brief(leaf, items)
         elif name in leaves:
             raise UserError(f'{path} holds two tensors named {name!r}. Save it anew.')
         else:
@@ -50,13 +76,13 @@ def state_of(whole: Any, path: Path) -> tuple[dict[str, Leaf], dict[str, Any]]:
     return leaves, rest
 
 
-def choose(state: Mapping, path: Path, *, nested: bool) -> Any:
+def choose(state: Mapping, path: Path, steps: Allowance, *, nested: bool) -> Any:
     """The key under which the weights are; None where `state` itself is them.
 
     Raises:
       UserError: it may be one of several.
     """
-    found = [key for key, value in state.items() if holds_weights(key, value)]
+    found = [key for key, value in state.items() if holds_weights(key, value, steps)]
     if not found:
         return None
     preferred = [key for key in found if key in PREFERRED]
@@ -75,11 +101,11 @@ def choose(state: Mapping, path: Path, *, nested: bool) -> Any:
     return found[0]
 
 
-def holds_weights(key: Any, value: Any) -> bool:
+def holds_weights(key: Any, value: Any, steps: Allowance) -> bool:
     """Whether a value is a dict with tensors in it, and not an optimiser's."""
     if not isinstance(value, Mapping) or is_optimizer(key, value):
         return False
-    return any(isinstance(leaf, Leaf) for _, leaf in walk(value))
+    return any(isinstance(leaf, Leaf) for _, leaf in walk(value, steps))
 
 
 def is_optimizer(key: Any, value: Any) -> bool:
@@ -87,30 +113,42 @@ def is_optimizer(key: Any, value: Any) -> bool:
     return bool(named) or (isinstance(value, Mapping) and 'param_groups' in value)
 
 
-def walk(tree: Any) -> Iterator[tuple[str, Any]]:
+def walk(tree: Any, steps: Allowance) -> Iterator[tuple[str, Any]]:
     """Leaves by dotted name; a list is gone into where it holds tensors.
 
     Raises:
       ValueError: it is nested without end.
     """
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), tree)]
+    waiting: list[Iterator[tuple[tuple[str, ...], Any]]] = [iter([((), tree)])]
     count = 0
     while waiting:
-        path, node = waiting.pop()
+        found = next(waiting[-1], None)
+        if found is None:
+            waiting.pop()
+            continue
+        path, node = found
         count += 1
+        steps.spend(1 + (len(node) if isinstance(node, Mapping | list | tuple) else 0))
         if len(path) > DEEPEST or count > MOST:
             raise ValueError('dicts lie in dicts without end')
         listed = isinstance(node, list | tuple) and any(
             isinstance(item, Leaf | Mapping) for item in node
         )
         if isinstance(node, Mapping):
-            items = list(node.items())
+            waiting.append(children(path, node.items()))
         elif listed:
-            items = list(enumerate(node))
+            waiting.append(children(path, enumerate(node)))
         else:
-            yield '.'.join(path), node
-            continue
-        waiting += [((*path, name_of(key)), value) for key, value in reversed(items)]
+            name = '.'.join(path)
+            steps.spend(len(name) // SHARE)
+            yield name, node
+
+
+def children(
+    path: tuple[str, ...], items: Iterable[tuple[Any, Any]]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Paths and values of what lies in a dict or list, one at a time."""
+    return (((*path, name_of(key)), value) for key, value in items)
 
 
 def name_of(key: Any) -> str:
@@ -122,15 +160,24 @@ def name_of(key: Any) -> str:
     return key.decode('latin-1') if isinstance(key, bytes) else str(key)
 
 
-def about(key: Any, value: Any) -> Any:
+def about(key: Any, value: Any, steps: Allowance, items: Allowance) -> Any:
     """What metadata say of something that is not among the weights."""
     if is_optimizer(key, value) and isinstance(value, Mapping):
         return 'not read: the state of an optimiser or the like'
     if isinstance(value, Mapping):
-        count = sum(isinstance(leaf, Leaf) for _, leaf in walk(value))
+        count = sum(isinstance(leaf, Leaf) for _, leaf in walk(value, steps))
         if count:
             return f'not read: {count} other tensors'
-    return plain(value)
+    return brief(value, items)
+
+
+def brief(value: Any, items: Allowance) -> Any:
+    """A value as `plain` has it, of as many items as the file's allowance leaves."""
+    left = [max(min(SHOWN, items.left), 0)]
+    before = left[0]
+    result = plain(value, left)
+    items.left -= before - left[0]
+    return result
 
 
 def plain(value: Any, left: list[int] | None = None, depth: int = 0) -> Any:
@@ -141,8 +188,10 @@ def plain(value: Any, left: list[int] | None = None, depth: int = 0) -> Any:
     """
     left = [SHOWN] if left is None else left
     left[0] -= 1
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | float | str):
         return value
+    if isinstance(value, int):
+        return value if value.bit_length() <= LARGEST_NUMBER else shown(value)
     if left[0] < 0 or depth > 8:
         return '...'
     if isinstance(value, Symbol):
@@ -152,8 +201,10 @@ def plain(value: Any, left: list[int] | None = None, depth: int = 0) -> Any:
     if isinstance(value, Array):
         return f'array of shape {value.array.shape}'
     if isinstance(value, Mapping):
-        items = list(value.items())[: max(left[0], 0)]
+        items = itertools.islice(value.items(), max(left[0], 0))
         return {name_of(key): plain(item, left, depth + 1) for key, item in items}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item, left, depth + 1) for item in list(value)[: max(left[0], 0)]]
-    return repr(value)[:200]
+        return [plain(item, left, depth + 1) for item in itertools.islice(value, max(left[0], 0))]
+    if isinstance(value, bytes | bytearray):
+        return repr(value[:200])[:200]
+    return repr(value) if isinstance(value, complex) else shown(value)

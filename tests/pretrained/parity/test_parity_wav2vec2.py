@@ -1,7 +1,5 @@
 """wav2vec 2.0 against Hugging Face transformers: both kinds, padded and not, under both names."""
 
-from types import SimpleNamespace
-
 import jax
 import numpy as np
 import pytest
@@ -55,11 +53,6 @@ CASES = {
         ('wav2vec2_mean', PADDED, 'huggingface_torch2', dict(pool='mean')),
     )
 }
-
-
-def beside(config):
-    """What identification reads of a file but its names and shapes."""
-    return SimpleNamespace(config=config, metadata={})
 
 
 @pytest.fixture(scope='module')
@@ -137,7 +130,7 @@ def test_every_tensor_of_a_full_size_file_is_accounted_for(
         names = {'original0': 'weight_g', 'original1': 'weight_v'}
         for new, name in names.items():
             shapes = {k.replace(f'parametrizations.weight.{new}', name): shapes[k] for k in shapes}
-    found = next(a for a in attempts_of('wav2vec2', shapes, beside(config.to_dict())) if a.fits)
+    found = next(a for a in attempts_of('wav2vec2', shapes, config.to_dict(), {}) if a.fits)
     assert found.match.scheme.name == ('huggingface' if old else 'huggingface_torch2')
     assert (found.outputs, len(found.match.skipped)) == (outputs, skipped)
     assert not found.guessed
@@ -147,7 +140,7 @@ def test_every_tensor_of_a_full_size_file_is_accounted_for(
 @pytest.mark.parametrize('large', [False, True])
 def test_without_a_config_the_published_models_are_guessed_right(large, transformers):
     _, shapes = full_size(transformers, 'Wav2Vec2ForCTC', large)
-    found = next(a for a in attempts_of('wav2vec2', shapes, beside({})) if a.fits)
+    found = next(a for a in attempts_of('wav2vec2', shapes, {}, {}) if a.fits)
     assert {**models.arguments('wav2vec2'), **found.arguments} == expected_arguments(large)
     assert set(found.guessed) == {'heads', 'conv_strides', 'activation', 'epsilon', 'norm'}
 
@@ -182,7 +175,7 @@ def test_adapters_are_not_overlooked(changes, transformers):
     config = transformers.Wav2Vec2Config(**{**THEIRS, **THEIR_LARGE, **changes})
     original = transformers.Wav2Vec2ForCTC(config)
     shapes = {name: tuple(value.shape) for name, value in original.state_dict().items()}
-    attempts = list(attempts_of('wav2vec2', shapes, beside(config.to_dict())))
+    attempts = list(attempts_of('wav2vec2', shapes, config.to_dict(), {}))
     assert not any(attempt.fits for attempt in attempts)
     assert any('adapter' in name for name in attempts[1].match.unread)
 
@@ -195,7 +188,7 @@ def test_the_config_beside_a_file_decides_what_shapes_do_not_tell(transformers):
     )
     original = transformers.Wav2Vec2ForCTC(config)
     shapes = {name: tuple(value.shape) for name, value in original.state_dict().items()}
-    found = next(a for a in attempts_of('wav2vec2', shapes, beside(config.to_dict())) if a.fits)
+    found = next(a for a in attempts_of('wav2vec2', shapes, config.to_dict(), {}) if a.fits)
     expected = {**ARGUMENTS, 'norm': 'pre', 'epsilon': 1e-3, 'activation': 'gelu_tanh'}
     assert {key: found.arguments[key] for key in expected} == expected
 

@@ -1,7 +1,6 @@
 """ViT's files: every tensor of them is accounted for, and what they tell of the model is heard."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,8 +25,7 @@ def transformers(torchvision):
 
 
 def found_of(shapes, config):
-    attempts = attempts_of('vit', shapes, SimpleNamespace(config=config, metadata={}))
-    return next(attempt for attempt in attempts if attempt.fits)
+    return next(a for a in attempts_of('vit', shapes, config, {}) if a.fits)
 
 
 def shapes_of(original):
@@ -78,7 +76,41 @@ def test_every_tensor_of_timms_full_sizes(name, changes, expected, side, timm):
     assert found.arguments['heads'] == block.attn.num_heads
     assert isinstance(block.mlp.act, torch.nn.GELU)
     assert block.mlp.act.approximate == 'none'
-    assert not {'epsilon', 'activation'} & set(found.guessed)
+    assert 'epsilon' not in found.guessed
+    assert ('activation' in found.guessed) is (original.cls_token is None)
+
+
+def test_which_gelu_is_told_by_a_class_token_or_the_name_in_the_config(timm):
+    import torch
+
+    with torch.device('meta'):
+        original = timm.create_model('vit_base_patch32_siglip_gap_256', depth=2)
+        usual = timm.create_model('vit_base_patch16_siglip_gap_256', depth=2)
+    shapes = shapes_of(original)
+    assert shapes.keys() == shapes_of(usual).keys()
+    # Nothing tells these two apart, so that it must not be said to be known.
+    assert type(original.blocks[0].mlp.act) is not type(usual.blocks[0].mlp.act)
+    assert 'activation' in found_of(shapes, {}).guessed
+    config = {'architecture': 'vit_base_patch32_siglip_gap_256'}
+    assert 'activation' in found_of(shapes, config).guessed
+    assert 'activation' not in found_of(shapes, {'architecture': 'vit_base_gap_224'}).guessed
+
+
+@pytest.mark.parametrize(
+    'scheme', ['timm', 'timm_fc_norm', 'torchvision', 'huggingface', 'vision_transformer']
+)
+def test_a_file_that_lost_its_positions_is_refused(scheme):
+    pool = 'mean_norm' if scheme == 'timm_fc_norm' else 'cls'
+    case = Case('', 'vit', {**SIZES, 'pool': pool}, {'image': (224, 224, 3)}, 5, scheme)
+    file = porter.unport(leaves_of(case), scheme_of(case), case.arguments)
+    shapes = {name: array.shape for name, array in file.items()}
+    assert found_of(shapes, {'num_attention_heads': 4}).match.scheme.name == scheme
+    lost = {name: shape for name, shape in shapes.items() if 'pos' not in name}
+    assert len(lost) == len(shapes) - 1
+    attempts = list(attempts_of('vit', lost, {'num_attention_heads': 4}, {}))
+    assert not any(attempt.fits for attempt in attempts)
+    best = max(attempts, key=lambda attempt: attempt.nearness)
+    assert best.missing == ('backbone/position',)
 
 
 def test_every_tensor_of_torchvisions_full_size(torchvision):
@@ -190,9 +222,7 @@ def test_networks_that_are_no_such_vit_are_refused(timm, transformers):
     import torch
 
     def troubles(original, config):
-        attempts = list(
-            attempts_of('vit', shapes_of(original), SimpleNamespace(config=config, metadata={}))
-        )
+        attempts = list(attempts_of('vit', shapes_of(original), config, {}))
         assert not any(attempt.fits for attempt in attempts)
         best = max(attempts, key=lambda attempt: attempt.nearness)
         return json.dumps([best.match.unread, best.missing, best.trouble])

@@ -142,16 +142,33 @@ def heads_told(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     return {'heads': shape[1]} if len(shape) == 3 else {}
 
 
+def learnt(shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    """Positions are learnt in all files but big_vision's: one without any has lost them."""
+    endings = ('pos_embed', 'pos_embedding', 'position_embeddings')
+    return {} if any(name.endswith(endings) for name in shapes) else {'position': 'learnt'}
+
+
+def told_by_timm(shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    """The activation too, if there is a class token: some of the SigLIP encoders in timm, which
+    have none, approximate it, and nothing in the file tells which.
+    """
+    has_token = any(name.endswith('cls_token') for name in shapes)
+    return {**learnt(shapes), **({'activation': 'gelu'} if has_token else {})}
+
+
+def told_by_authors(shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    return {**learnt(shapes), **heads_told(shapes)}
+
+
 POSITION = 'pos_embedding'
 PUBLISHED = ('attention.attention.query', 'attention.attention.key', 'attention.attention.value')
-EXACT = {'activation': 'gelu', 'epsilon': 1e-6}
+TIMM: dict[str, Any] = dict(model='vit', tell=told_by_timm)
 # flax's gelu is the approximation unless told otherwise.
 AUTHORS: dict[str, Any] = dict(
     model='vit',
     prefixes=('params/', 'opt/target/'),
     skipped=((r'(opt|extra|chrono)/(?!target/).*', 'is the state of its training'),),
     fixed={'activation': 'gelu_tanh', 'epsilon': 1e-6},
-    tell=heads_told,
 )
 HUGGING_FACE: dict[str, Any] = dict(
     model='vit',
@@ -161,17 +178,29 @@ HUGGING_FACE: dict[str, Any] = dict(
         (r'decoder\..*', 'draws hidden patches in pretraining'),
     ),
     backbone_prefix='vit.',
+    tell=learnt,
 )
 
 SCHEMES = (
-    Scheme('timm', 'vit', (*timm_rows(), *norm_rows('norm', 'backbone/norm')), fixed=EXACT),
+    Scheme(
+        'timm',
+        rows=(*timm_rows(), *norm_rows('norm', 'backbone/norm')),
+        fixed={'epsilon': 1e-6},
+        **TIMM,
+    ),
     Scheme(
         'timm_fc_norm',  # the norm stands behind the mean
-        'vit',
-        (*timm_rows(), *norm_rows('fc_norm', 'backbone/norm')),
-        fixed={**EXACT, 'pool': 'mean_norm'},
+        rows=(*timm_rows(), *norm_rows('fc_norm', 'backbone/norm')),
+        fixed={'epsilon': 1e-6, 'pool': 'mean_norm'},
+        **TIMM,
     ),
-    Scheme('torchvision', 'vit', torchvision_rows(), fixed={**EXACT, 'pool': 'cls'}),
+    Scheme(
+        'torchvision',
+        'vit',
+        torchvision_rows(),
+        fixed={'activation': 'gelu', 'epsilon': 1e-6, 'pool': 'cls'},
+        tell=learnt,
+    ),
     Scheme(
         'huggingface',
         rows=huggingface_rows(
@@ -191,11 +220,13 @@ SCHEMES = (
     Scheme(
         'vision_transformer',  # 2020, and "How to train your ViT"
         rows=authors_rows((1, 2, 3), (f'Transformer/posembed_input/{POSITION}',)),
+        tell=told_by_authors,
         **AUTHORS,
     ),
     Scheme(
         'big_vision',
         rows=authors_rows((0, 1, 0), (POSITION, f'Transformer/{POSITION}')),
+        tell=heads_told,
         **AUTHORS,
     ),
 )
@@ -216,10 +247,11 @@ def arguments(shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> dict[st
     told_pool = config.get('global_pool')
     if told_pool not in (None, '', *POOLS):
         raise ValueError(f'config.json: global_pool is {told_pool!r}; vit here has {list(POOLS)}')
+    timms = str(config.get('architecture', ''))
     told = {
         'heads': heads,
         'pool': told_pool or not tokens or 'hidden_act' in config,
-        'activation': config.get('hidden_act'),
+        'activation': config.get('hidden_act') or (timms and 'siglip' not in timms),
         'epsilon': config.get('layer_norm_eps'),
     }
     return dict(

@@ -22,7 +22,7 @@ from typing import Any
 import common
 import numpy as np
 
-SMALL = dict(depth=50, repeats=5)
+SMALL = dict(depth=50, repeats=3)
 FULL = dict(depth=50, repeats=15)
 PAGE = 4096
 FRESH = {**os.environ, 'JAX_PLATFORMS': 'cpu'}

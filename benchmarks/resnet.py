@@ -26,7 +26,7 @@ from tljax.train import state as state_lib
 from tljax.train import step as step_lib
 from tljax.train.loop import own_buffers
 
-SMALL = dict(depth=50, size_px=224, batch=4, repeats=5, bfloat16=1)
+SMALL = dict(depth=50, size_px=224, batch=4, repeats=3, bfloat16=1)
 FULL = dict(depth=50, size_px=224, batch=16, repeats=9, bfloat16=1)
 CLASSES, STEPS = 1000, 1000  # STEPS: length of a schedule that is constant here
 LR, MOMENTUM = 1e-3, 0.9

@@ -33,6 +33,28 @@ MODELS = {
 GIVEN = ('self', 'example', 'outputs', 'rngs')
 
 
+class Draws(nnx.RngStream):
+    """A random stream for initialisation that counts its draws in Python.
+
+    NNX counts in an array; read while tracing, each draw takes jax longer than the one before.
+    """
+
+    def __init__(self, key: jax.Array):
+        super().__init__(key, tag='params')
+        self.taken = 0
+
+    def __call__(self) -> jax.Array:
+        self.taken += 1
+        return jax.random.fold_in(self.key[...], self.taken - 1)
+
+
+def streams(key: Any) -> nnx.Rngs:
+    """The random streams that a module is made with: one, the same numbers as `nnx.Rngs` gives."""
+    rngs: Any = nnx.Rngs(params=key)
+    rngs.params = Draws(rngs.params.key[...])
+    return rngs
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
     """How to make a module and how to call it with parameters held elsewhere.
@@ -45,7 +67,7 @@ class Model:
 
     def init(self, key: jax.Array) -> dict[str, Tree]:
         """Freshly initialised `{'params': ..., 'batch_stats': ...}`; can be jitted and mapped."""
-        return variables_of(self.make(nnx.Rngs(params=key)))
+        return variables_of(self.make(streams(key)))
 
     def shapes(self) -> dict[str, Tree]:
         """The same with a ShapeDtypeStruct for every leaf; nothing is computed."""
@@ -62,7 +84,7 @@ class Model:
           train: dropout and batch statistics as in training, or as in evaluation.
           frozen: paths of modules whose batch statistics are read and not updated.
         """
-        module = nnx.eval_shape(lambda: self.make(nnx.Rngs(params=0)))
+        module = nnx.eval_shape(lambda: self.make(streams(jax.random.key(0))))
         if train:
             module.train()
         else:

@@ -30,6 +30,15 @@ PORTERS = (
     'vit',
     'wav2vec2',
 )
+# What config.json calls networks that compute what ours do; others share their tensors' names.
+MODEL_TYPES = {
+    'bert': ('bert', 'distilbert', 'electra'),
+    'bit': ('bit',),
+    'gpt2': ('gpt2',),
+    'resnet': ('resnet',),
+    'vit': ('deit', 'vit', 'vit_mae', 'vit_msn'),
+    'wav2vec2': ('wav2vec2',),
+}
 OURS = 'tljax'  # the scheme of files that carry our own paths
 SHOWN = 8  # names in a message
 
@@ -217,14 +226,53 @@ def arguments_told(
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What names, shapes and config.json tell of a model: as `stated_by`, and what is guessed."""
+    check_config(scheme.model, config)
     implied = {**scheme.tell(theirs), **scheme.fixed}
     arguments = {**arguments_of(ours, config), **implied}
+    defaults = models.arguments(scheme.model)
+    for key, value in arguments.items():
+        if key in defaults and not alike(value, defaults[key]):
+            raise UserError(
+                f'config.json makes {key} {value!r}, which is no {kind_of(defaults[key])}'
+            )
     return {
         'outputs': arguments.pop('outputs'),
         'example': arguments.pop('example'),
         'guessed': tuple(key for key in arguments.pop('guessed', ()) if key not in implied),
         'arguments': arguments,
     }
+
+
+def check_config(model: str, config: Mapping[str, Any]) -> None:
+    """Checks that a config.json is of a network that computes what ours does.
+
+    Raises:
+      UserError: it is of another, though its tensors may have the same names.
+    """
+    stated = config.get('model_type')
+    known = MODEL_TYPES.get(model)
+    if stated is not None and known and stated not in known:
+        raise UserError(
+            f'config.json: model_type is {stated!r}, which names its tensors as {model} does and '
+            f'computes something else; {model} here reads {", ".join(known)}'
+        )
+    for key in ('is_decoder', 'add_cross_attention'):
+        if config.get(key) and model != 'gpt2':
+            raise UserError(f'config.json: {key} is set, and {model} here is an encoder')
+
+
+def kind_of(default: Any) -> str:
+    return 'number' if isinstance(default, int | float) else type(default).__name__
+
+
+def alike(value: Any, default: Any) -> bool:
+    """Whether a value is of a default's kind; whole numbers are not truth values."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    kinds = (tuple, list) if isinstance(default, tuple | list) else type(default)
+    return isinstance(value, kinds)
 
 
 def stated_by(weights: 'Weights') -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """BERT against Hugging Face transformers, under each name that its files have."""
 
-from types import SimpleNamespace
-
 import jax
 import numpy as np
 import pytest
@@ -34,11 +32,6 @@ CASES = {
         ('distilbert', 'distilbert', dict(types=0, pool='first')),
     )
 }
-
-
-def beside(config):
-    """What identification reads of a file but its names and shapes."""
-    return SimpleNamespace(config=config, metadata={})
 
 
 @pytest.fixture(scope='module')
@@ -141,7 +134,7 @@ def test_every_tensor_of_a_full_size_distilbert(kind, scheme, skipped, outputs, 
     with torch.device('meta'):
         original = getattr(transformers, kind)(config)
     shapes = {name: tuple(value.shape) for name, value in original.state_dict().items()}
-    attempts = attempts_of('bert', shapes, beside(config.to_dict()))
+    attempts = attempts_of('bert', shapes, config.to_dict(), {})
     found = next(attempt for attempt in attempts if attempt.fits)
     assert (found.match.scheme.name, found.outputs) == (scheme, outputs)
     assert len(found.match.skipped) == skipped
@@ -172,7 +165,7 @@ def test_every_tensor_of_a_full_size_file_is_accounted_for(
     shapes = {name: tuple(value.shape) for name, value in original.state_dict().items()}
     found = next(
         attempt
-        for attempt in attempts_of('bert', shapes, beside({**config.to_dict(), 'pooling': pooling}))
+        for attempt in attempts_of('bert', shapes, {**config.to_dict(), 'pooling': pooling}, {})
         if attempt.fits
     )
     assert (found.match.scheme.name, found.outputs) == (scheme, outputs)
@@ -188,7 +181,7 @@ def test_the_config_beside_a_file_decides_what_shapes_do_not_tell(transformers):
     )
     original = transformers.BertForSequenceClassification(config)
     shapes = {name: tuple(value.shape) for name, value in original.state_dict().items()}
-    found = next(iter(attempts_of('bert', shapes, beside(config.to_dict()))))
+    found = next(iter(attempts_of('bert', shapes, config.to_dict(), {})))
     assert found.fits
     assert (found.arguments['activation'], found.arguments['epsilon']) == ('gelu_tanh', 1e-3)
     assert (found.arguments['heads'], found.outputs) == (8, 5)

@@ -1,7 +1,5 @@
 """GPT-2 against Hugging Face transformers: next words, tied or not, and texts classified."""
 
-from types import SimpleNamespace
-
 import pytest
 from parity_support import Case, check
 
@@ -36,11 +34,6 @@ CASES = {
         ),
     )
 }
-
-
-def beside(config):
-    """What identification reads of a file but its names and shapes."""
-    return SimpleNamespace(config=config, metadata={})
 
 
 @pytest.fixture(scope='module')
@@ -105,7 +98,7 @@ def test_every_tensor_of_a_full_size_file_is_accounted_for(
     masks = {f'transformer.h.{n}.attn.bias': (1, 1, 1024, 1024) for n in range(12)}
     if kind == 'GPT2Model':
         masks = {name.removeprefix('transformer.'): shape for name, shape in masks.items()}
-    attempts = attempts_of('gpt2', {**shapes, **masks}, beside(config.to_dict()))
+    attempts = attempts_of('gpt2', {**shapes, **masks}, config.to_dict(), {})
     found = next(attempt for attempt in attempts if attempt.fits)
     assert found.match.scheme.name == scheme
     assert found.outputs == outputs
@@ -120,12 +113,12 @@ def test_without_a_config_a_head_in_the_file_is_taken_as_it_is(transformers):
     # It may equal the embedding or not; names and shapes don't tell, so nothing is lost this way.
     original = transformers.GPT2LMHeadModel(transformers.GPT2Config(**THEIRS))
     shapes = {name: tuple(value.shape) for name, value in original.state_dict().items()}
-    found = next(one for one in attempts_of('gpt2', shapes, beside({})) if one.fits)
+    found = next(one for one in attempts_of('gpt2', shapes, {}, {}) if one.fits)
     assert found.match.scheme.name == 'huggingface'
     assert not found.arguments['tied']
     assert 'head/kernel' in found.match.leaves
     assert {'tied', 'heads', 'activation', 'epsilon'} <= set(found.guessed)
     del shapes['lm_head.weight']
-    found = next(one for one in attempts_of('gpt2', shapes, beside({})) if one.fits)
+    found = next(one for one in attempts_of('gpt2', shapes, {}, {}) if one.fits)
     assert found.arguments['tied']
     assert found.outputs == 50

@@ -76,7 +76,9 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
     padding and epsilon; only `architecture` in config.json tells. Without it, PyTorch's are taken.
     """
     converted = str(config.get('architecture', '')).startswith('tf_')
+    is_told = 'architecture' in config
     return dict(
+        guessed=[] if is_told else ['padding', 'epsilon'],
         **(TENSORFLOW if converted else {'padding': 'torch', 'epsilon': 1e-5}),
         outputs=shapes.get('head/bias', (1000,))[0],
         example={'image': (224, 224, shapes['backbone/stem/kernel'][2])},

@@ -75,6 +75,7 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
             raise UserError(f'config.json: {key} is {config[key]!r}; gpt2 here has {usual!r} only.')
     vocabulary, width = shapes['backbone/token/embedding']
     positions, _ = shapes['backbone/position/embedding']
+    hidden = shapes['backbone/block0/mlp/up/kernel'][1]
     outputs = shapes['head/kernel'][1] if 'head/kernel' in shapes else vocabulary
     words = outputs == vocabulary
     # Without a config a head of its own is right whether or not it equals the embedding.
@@ -90,7 +91,7 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
         width=width,
         layers=sum(path.endswith('attention/query/kernel') for path in shapes),
         heads=config.get('n_head') or heads_of(width),
-        hidden=shapes['backbone/block0/mlp/up/kernel'][1],
+        hidden=0 if hidden == 4 * width else hidden,  # as recipes write it
         vocabulary=vocabulary,
         positions=positions,
         activation=activation_of(config.get('activation_function', 'gelu_new')),

@@ -41,6 +41,7 @@ def test_the_shelf_is_listed_and_narrowed(launch):
     assert 'Architectures: ' in launch.refused('sources', '--architecture=alexnett')
 
 
+@pytest.mark.slow
 def test_a_linear_probe_on_foreign_weights(launch, weights, tmp_path):
     workdir = tmp_path / 'run'
     done = launch.ok(
@@ -113,6 +114,7 @@ def test_a_damaged_file(launch, weights, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_an_import_is_exported(launch, weights, tmp_path):
     output = tmp_path / 'out.safetensors'
     said = launch.ok('export', f'--source={weights}', f'--output={output}').stdout
@@ -124,6 +126,7 @@ def test_an_import_is_exported(launch, weights, tmp_path):
     assert 'either --workdir=DIR' in launch.refused('export', f'--output={output}')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('recipe', ['pets', 'flowers', 'cars'])
 def test_recipes_for_photographs(launch, tmp_path, recipe):
     """The full recipe stops at the data that is not there; its smoke test runs."""
@@ -135,6 +138,7 @@ def test_recipes_for_photographs(launch, tmp_path, recipe):
         launch.ok('train', f'{file}:smoke', f'--workdir={tmp_path / "smoke"}', '--quiet')
 
 
+@pytest.mark.slow
 def test_the_smoke_test_compares(launch, tmp_path):
     done = launch.ok('compare', RECIPE, f'--workdir={tmp_path}', '--quiet')
     assert (tmp_path / 'report' / 'index.html').exists()

@@ -7,14 +7,12 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from parity_support import GOLDENS, Case, leaves_of, scheme_of
+from parity_support import GOLDENS, Case, golden_files, leaves_of, scheme_of
 
 from tljax import models
 from tljax.errors import UserError
 from tljax.pretrained import porter
 from tljax.pretrained.identify import identify
-
-FILES = sorted(GOLDENS.glob('*.json'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +61,7 @@ def stated(case):
     return {'tljax': json.dumps({**about, 'outputs': case.outputs, 'example': case.example})}
 
 
-@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', golden_files())
 def test_every_scheme_finds_itself_and_gives_back_the_leaves(path):
     case = case_of(path)
     leaves = leaves_of(case)
@@ -78,7 +76,7 @@ def test_every_scheme_finds_itself_and_gives_back_the_leaves(path):
     assert all(leaf.flags.c_contiguous and leaf.flags.owndata for leaf in back.values())
 
 
-@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', golden_files())
 def test_what_is_told_is_right_and_the_rest_is_called_a_guess(path):
     """From names and shapes alone, as of a file that nobody describes."""
     case = case_of(path)

@@ -49,6 +49,20 @@ class Case:
     vocabulary: int = 50
 
 
+def golden_files() -> list[Any]:
+    """The golden files as parameters; all but the first of each architecture are slow."""
+    import pytest
+
+    seen: set[str] = set()
+    params = []
+    for path in sorted(GOLDENS.glob('*.json')):
+        model = json.loads(path.read_text())['case']['model']
+        marks = [pytest.mark.slow] if model in seen else []
+        seen.add(model)
+        params.append(pytest.param(path, id=path.stem, marks=marks))
+    return params
+
+
 def scheme_of(case: Case) -> porter.Scheme:
     import importlib
 

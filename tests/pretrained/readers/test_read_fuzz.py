@@ -16,6 +16,8 @@ from torch_writer import state_dict, write_legacy, write_zip
 from tljax.errors import RunError, UserError
 from tljax.pretrained.readers import open_weights
 
+pytestmark = pytest.mark.slow
+
 ARRAYS = {
     'conv/kernel': np.arange(36, dtype=np.float32).reshape(3, 3, 2, 2),
     'bias': np.arange(5, dtype=np.float16),

@@ -11,6 +11,7 @@ from orbax.checkpoint import v1 as ocp
 from safetensors.numpy import save_file
 from torch_writer import state_dict, write_legacy, write_zip
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 COUNT, SIZE = 30, 500_000  # 60 MB of float32
 

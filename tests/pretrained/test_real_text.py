@@ -106,7 +106,7 @@ def batch(directory):
 
 
 @pytest.fixture(scope='module')
-def model():
+def model(directory):
     return pretrained.load(f'package:{PACKAGE}')
 
 

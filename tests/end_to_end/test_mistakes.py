@@ -124,6 +124,7 @@ def test_a_config_is_found_from_any_folder_and_in_the_workdir(launch, source, tm
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_no_traceback_and_loses_nothing(launch, tmp_path):
     workdir = tmp_path / 'run'
     arguments = (*TRAIN, '--config.train.save_every=5', f'--workdir={workdir}', '--quiet')

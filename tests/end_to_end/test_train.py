@@ -161,6 +161,7 @@ def test_two_processes_give_the_result_of_one(launch, short, tmp_path):
     assert [m['step'] for m in metrics(tmp_path / 'run')] == [m['step'] for m in metrics(short)]
 
 
+@pytest.mark.slow
 def test_streamed_data_gives_the_same_parameters(launch, short, tmp_path):
     workdir = tmp_path / 'run'
     launch.ok('train', *SHORT, '--config.data.in_memory=off', f'--workdir={workdir}')
@@ -179,6 +180,7 @@ def test_a_batch_that_devices_cannot_share_is_refused(launch, tmp_path):
     assert 'use a multiple of 4, such as 28' in done.stderr
 
 
+@pytest.mark.slow
 def test_phases_change_what_is_trained_and_resume(launch, tmp_path):
     arguments = (
         'train',

@@ -96,6 +96,7 @@ def outputs_of(size, **arguments):
 
 
 @pytest.mark.parametrize('size', [(1, 1, 3), (33, 20, 1)])
+@pytest.mark.slow
 def test_any_size_and_channels(size):
     features, logits, leaves = outputs_of(size)
     assert features.shape == (2, 2048)
@@ -104,6 +105,7 @@ def test_any_size_and_channels(size):
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_and_gives_float32():
     _, exact, _ = outputs_of((40, 40, 3))
     features, rough, _ = outputs_of((40, 40, 3), dtype='bfloat16')

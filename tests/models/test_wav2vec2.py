@@ -193,6 +193,7 @@ def test_masks_of_any_type_are_the_same_mask(kind):
 @pytest.mark.parametrize('changes', [{}, LARGE])
 @pytest.mark.parametrize('pool', ['none', 'mean'])
 @pytest.mark.parametrize('samples', [0, 5])
+@pytest.mark.slow
 def test_recordings_without_a_real_frame_give_numbers(samples, pool, changes):
     module = made(pool=pool, **changes)
     mask = jnp.arange(LENGTH).reshape(1, -1) < jnp.array([[samples], [LENGTH]])
@@ -203,6 +204,7 @@ def test_recordings_without_a_real_frame_give_numbers(samples, pool, changes):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_silence_gives_numbers():
     logits, back = jax.vjp(lambda x: made()({'audio': x}), jnp.zeros((1, LENGTH)))
     assert np.isfinite(logits).all()

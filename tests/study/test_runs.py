@@ -31,7 +31,12 @@ TRAINED_THEN_FROZEN = [
 
 
 @pytest.mark.parametrize(
-    'policy', ['lp_ft', TRAINED_THEN_FROZEN, 'scratch'], ids=['lp_ft', 'freezing', 'scratch']
+    'policy',
+    [
+        pytest.param('lp_ft', id='lp_ft'),
+        pytest.param(TRAINED_THEN_FROZEN, id='freezing', marks=pytest.mark.slow),
+        pytest.param('scratch', id='scratch', marks=pytest.mark.slow),
+    ],
 )
 def test_mapped_runs_equal_single_runs(small_config, small_source, policy):
     scratch = policy == 'scratch'
@@ -48,6 +53,7 @@ def test_mapped_runs_equal_single_runs(small_config, small_source, policy):
     assert len({tuple(record.validation) for record in single}) == 3  # the seeds do differ
 
 
+@pytest.mark.slow
 def test_steps_beyond_a_chunk_and_of_padding(small_config, small_source, monkeypatch):
     arm = arm_of(small_config(), small_source)
     whole = records(mapped.run(arm, SPECS, ignore))
@@ -59,6 +65,7 @@ def test_steps_beyond_a_chunk_and_of_padding(small_config, small_source, monkeyp
     assert ticks == [15, 15, 6]
 
 
+@pytest.mark.slow
 def test_a_group_too_large_for_the_device_is_halved(small_config, small_source, monkeypatch):
     arm = arm_of(small_config(), small_source)
     whole = records(mapped.run(arm, SPECS, ignore))

@@ -78,13 +78,13 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
     hidden = shapes['backbone/block0/mlp/up/kernel'][1]
     outputs = shapes['head/kernel'][1] if 'head/kernel' in shapes else vocabulary
     words = outputs == vocabulary
-    # If nothing tells, a head of its own is right whether or not it equals the embedding.
-    tied = config.get('tie_word_embeddings', 'head/kernel' not in shapes)
+    # Without a config a head of its own is right whether or not it equals the embedding.
+    tied = config.get('tie_word_embeddings', True) if config else 'head/kernel' not in shapes
     told = {
         'heads': 'n_head' in config,
         'activation': 'activation_function' in config,
         'epsilon': 'layer_norm_epsilon' in config,
-        'tied': 'tie_word_embeddings' in config or not words,
+        'tied': config,
         'pool': False,
     }
     return dict(

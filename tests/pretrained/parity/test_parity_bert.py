@@ -187,6 +187,29 @@ def test_the_config_beside_a_file_decides_what_shapes_do_not_tell(transformers):
     assert (found.arguments['heads'], found.outputs) == (8, 5)
 
 
+@pytest.mark.parametrize(
+    ('kind', 'type_of'),
+    [('Roberta', 'roberta'), ('XLMRoberta', 'xlm-roberta'), ('Camembert', 'camembert')],
+)
+def test_roberta_is_not_read_as_bert(kind, type_of, transformers):
+    # Its own sizes but for the width; only its config, or the number of positions, tells.
+    sizes = dict(max_position_embeddings=514, type_vocab_size=1)
+    config = getattr(transformers, f'{kind}Config')(**{**THEIRS, **sizes})
+    original = getattr(transformers, f'{kind}Model')(config)
+    shapes = {name: tuple(value.shape) for name, value in original.state_dict().items()}
+    for beside, said in ((config.to_dict(), f'model_type is {type_of!r}'), ({}, '514 positions')):
+        attempts = list(attempts_of('bert', shapes, beside, {}))
+        assert not any(attempt.fits for attempt in attempts)
+        assert said in attempts[0].trouble
+    assert next(iter(attempts_of('bert', shapes, {'model_type': 'bert'}, {}))).fits
+
+
+def test_one_type_alone_does_not_make_a_roberta(transformers):
+    original = transformers.BertModel(transformers.BertConfig(**THEIRS, type_vocab_size=1))
+    shapes = {name: tuple(value.shape) for name, value in original.state_dict().items()}
+    assert next(iter(attempts_of('bert', shapes, {}, {}))).fits
+
+
 def test_parameters_are_as_many_as_theirs(transformers):
     import torch
 

@@ -103,8 +103,10 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
     """The model's arguments, from the shapes of our leaves and the file's config.json.
 
     Raises:
-      UserError: the config asks for what this model doesn't do.
+      UserError: the config asks for what this model doesn't do, or there is none and the sizes
+        are RoBERTa's.
     """
+    check_positions(shapes, config)
     vocabulary, width = shapes['backbone/token/embedding']
     positions, _ = shapes['backbone/position/embedding']
     if config.get('position_embedding_type', 'absolute') != 'absolute':
@@ -136,6 +138,27 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
         example={'tokens': (min(128, positions),)},
         guessed=[key for key, is_told in told.items() if not is_told],
     )
+
+
+def check_positions(shapes: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Refuses RoBERTa and its descendants, whose tensors are named and shaped as BERT's are.
+
+    Their first two positions are never a token's: positions are counted from behind the index of
+    padding, 1. So there are two more than a power of two, and one type instead of two.
+
+    Raises:
+      UserError: no config says what it is, and its sizes are theirs.
+    """
+    positions, _ = shapes['backbone/position/embedding']
+    types, _ = shapes.get('backbone/type/embedding', (0, 0))
+    length = positions - 2
+    theirs = types == 1 and length > 1 and length & (length - 1) == 0
+    if theirs and config.get('model_type') is None:
+        raise UserError(
+            f'it has {positions} positions and one type, as RoBERTa, XLM-R and CamemBERT have: '
+            'their positions start behind the padding index, which bert here does not do. If it '
+            "is a BERT after all, put its config.json, with 'model_type', beside it."
+        )
 
 
 def heads_of(width: int) -> int:

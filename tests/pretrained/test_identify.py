@@ -100,10 +100,13 @@ def test_what_is_told_is_right_and_the_rest_is_called_a_guess(path):
     [
         ({'model_type': 'roberta'}, "model_type is 'roberta'"),
         ({'is_decoder': True}, 'is_decoder is set'),
-        ({'layer_norm_eps': 'x'}, "epsilon 'x'"),
-        ({'num_attention_heads': '2'}, "heads '2'"),
-        ({'hidden_act': ['gelu']}, 'Nearest is bert'),
-        ({'pooling': 3}, 'Nearest is bert'),
+        ({'layer_norm_eps': 'x'}, "layer_norm_eps is 'x'; it takes a positive number"),
+        (
+            {'num_attention_heads': '2'},
+            "num_attention_heads is '2'; it takes a positive whole number",
+        ),
+        ({'hidden_act': ['gelu']}, "hidden_act is ['gelu']; it takes a text"),
+        ({'pooling': 3}, 'pooling is 3; it takes an object'),
     ],
 )
 def test_configs_of_something_else_or_without_sense(config, said):

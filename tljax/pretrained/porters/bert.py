@@ -6,6 +6,7 @@ from typing import Any
 from tljax.errors import UserError
 from tljax.models.transformer import ACTIVATIONS
 from tljax.pretrained.porter import Row, Scheme, linear_rows, norm_rows
+from tljax.pretrained.porters.config import number, table, text, whole
 
 BLOCK = 'encoder.layer.{n}'
 OURS = 'backbone/block{n}'
@@ -115,12 +116,12 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
             "here has 'absolute' ones only."
         )
     pool, pool_is_told = pool_of(shapes, config)
-    heads = config.get('num_attention_heads') or config.get('n_heads')
-    activation = config.get('hidden_act') or config.get('activation')
+    heads = whole(config, 'num_attention_heads', whole(config, 'n_heads', None))
+    activation = text(config, 'hidden_act', text(config, 'activation', ''))
     told = {
         'heads': heads,
         'activation': activation,
-        'epsilon': config.get('layer_norm_eps'),
+        'epsilon': 'layer_norm_eps' in config,
         'pool': pool_is_told,
     }
     return dict(
@@ -132,7 +133,7 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
         positions=positions,
         types=shapes.get('backbone/type/embedding', (0,))[0],
         activation=activation_of(activation or 'gelu'),
-        epsilon=config.get('layer_norm_eps', 1e-12),
+        epsilon=number(config, 'layer_norm_eps', 1e-12),
         pool=pool,
         outputs=shapes.get('head/bias', (2,))[0],
         example={'tokens': (min(128, positions),)},
@@ -207,7 +208,7 @@ def pool_of(shapes: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str, 
     """
     asked = [
         key
-        for key, is_on in config.get('pooling', {}).items()
+        for key, is_on in table(config, 'pooling').items()
         if key.startswith('pooling_mode') and is_on
     ]
     if len(asked) > 1 or not POOLINGS.keys() >= set(asked):

@@ -5,6 +5,7 @@ from typing import Any
 
 from tljax.models.efficientnet_lite import STAGES
 from tljax.pretrained.porter import BATCHES, Row, Scheme, batch_norm_rows, linear_rows
+from tljax.pretrained.porters.config import text
 
 # What weights that were trained in TensorFlow need.
 TENSORFLOW = {'padding': 'tf', 'epsilon': 1e-3}
@@ -75,10 +76,10 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
     Weights from TensorFlow have the same names and shapes as those from PyTorch, but need another
     padding and epsilon; only `architecture` in config.json tells. Without it, PyTorch's are taken.
     """
-    converted = str(config.get('architecture', '')).startswith('tf_')
-    is_told = 'architecture' in config
+    architecture = text(config, 'architecture', '')
+    converted = architecture.startswith('tf_')
     return dict(
-        guessed=[] if is_told else ['padding', 'epsilon'],
+        guessed=[] if architecture else ['padding', 'epsilon'],
         **(TENSORFLOW if converted else {'padding': 'torch', 'epsilon': 1e-5}),
         outputs=shapes.get('head/bias', (1000,))[0],
         example={'image': (224, 224, shapes['backbone/stem/kernel'][2])},

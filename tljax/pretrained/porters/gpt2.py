@@ -6,6 +6,7 @@ from typing import Any
 from tljax.errors import UserError
 from tljax.pretrained.porter import Row, Scheme, norm_rows
 from tljax.pretrained.porters.bert import activation_of, heads_of
+from tljax.pretrained.porters.config import number, text, whole
 
 BLOCK = 'h.{n}'
 OURS = 'backbone/block{n}'
@@ -90,12 +91,12 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
     return dict(
         width=width,
         layers=sum(path.endswith('attention/query/kernel') for path in shapes),
-        heads=config.get('n_head') or heads_of(width),
+        heads=whole(config, 'n_head', heads_of(width)),
         hidden=0 if hidden == 4 * width else hidden,  # as recipes write it
         vocabulary=vocabulary,
         positions=positions,
-        activation=activation_of(config.get('activation_function', 'gelu_new')),
-        epsilon=config.get('layer_norm_epsilon', 1e-5),
+        activation=activation_of(text(config, 'activation_function', 'gelu_new')),
+        epsilon=number(config, 'layer_norm_epsilon', 1e-5),
         tied=words and tied,
         head_bias='head/bias' in shapes or 'head/kernel' not in shapes,
         pool='none' if words else 'last',

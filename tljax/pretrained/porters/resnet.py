@@ -5,6 +5,7 @@ from typing import Any
 
 from tljax.models.resnet import BLOCKS
 from tljax.pretrained.porter import BATCHES, Row, Scheme, batch_norm_rows, linear_rows
+from tljax.pretrained.porters.config import text
 
 THEIRS, OURS = 'layer{s}.{b}', 'backbone/stage{s}/block{b}'
 THEIR_LAYERS = 'encoder.stages.{s}.layers.{b}'
@@ -98,7 +99,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     Raises:
       ValueError: the config tells of one.
     """
-    timm = str(config.get('architecture', ''))
+    timm = text(config, 'architecture', '')
     if timm.startswith(('resnetaa', 'resnetblur')):
         raise ValueError(f'{timm} blurs before it leaves pixels out, which resnet here does not')
     for key, ours in (

@@ -6,6 +6,7 @@ from typing import Any
 
 from tljax.pretrained.porter import Row, Scheme, Shape, linear_rows, norm_rows
 from tljax.pretrained.porters.bert import activation_of
+from tljax.pretrained.porters.config import number, sides, table, text, whole
 
 OURS = 'backbone/block{n}'
 PARTS = ('query', 'key', 'value')
@@ -247,12 +248,12 @@ def arguments(shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> dict[st
     told_pool = config.get('global_pool')
     if told_pool not in (None, '', *POOLS):
         raise ValueError(f'config.json: global_pool is {told_pool!r}; vit here has {list(POOLS)}')
-    timms = str(config.get('architecture', ''))
+    timms = text(config, 'architecture', '')
     told = {
         'heads': heads,
         'pool': told_pool or not tokens or 'hidden_act' in config,
-        'activation': config.get('hidden_act') or (timms and 'siglip' not in timms),
-        'epsilon': config.get('layer_norm_eps'),
+        'activation': 'hidden_act' in config or (timms and 'siglip' not in timms),
+        'epsilon': 'layer_norm_eps' in config,
     }
     return dict(
         width=width,
@@ -264,8 +265,8 @@ def arguments(shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> dict[st
         class_token=tokens,
         position=position,
         representation=representation,
-        activation=activation_of(config.get('hidden_act', 'gelu')),
-        epsilon=config.get('layer_norm_eps', 1e-12),
+        activation=activation_of(text(config, 'hidden_act', 'gelu')),
+        epsilon=number(config, 'layer_norm_eps', 1e-12),
         outputs=shapes.get('head/bias', (1000,))[0],
         example={'image': (grid[0] * patch, grid[1] * patch, channels)},
         guessed=[key for key, is_told in told.items() if not is_told],
@@ -274,7 +275,8 @@ def arguments(shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> dict[st
 
 def heads_in(config: Mapping[str, Any]) -> int | None:
     """The number of heads that transformers' or timm's config tells."""
-    return config.get('num_attention_heads') or config.get('model_args', {}).get('num_heads')
+    timms = whole(table(config, 'model_args'), 'num_heads', None)
+    return whole(config, 'num_attention_heads', timms)
 
 
 def positions_of(
@@ -291,8 +293,7 @@ def positions_of(
     >>> positions_of({**shapes, 'backbone/position': (1, 9, 8)}, {'image_size': [32, 64]}, 16)
     ('learnt', (2, 4))
     """
-    size = config.get('image_size', 0)
-    height, width = size if isinstance(size, list | tuple) else (size, size)
+    height, width = sides(config, 'image_size')
     told = (height // patch, width // patch)
     if 'backbone/position' not in shapes:
         return 'sincos2d', told if all(told) else (224 // patch, 224 // patch)

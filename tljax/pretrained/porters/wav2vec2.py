@@ -6,6 +6,7 @@ from typing import Any
 from tljax.errors import UserError
 from tljax.models.transformer import ACTIVATIONS
 from tljax.pretrained.porter import Row, Scheme, linear_rows, norm_rows
+from tljax.pretrained.porters.config import flag, is_whole, number, text, whole, wrong
 
 CONV = 'feature_extractor.conv_layers.{n}'
 OUR_CONV = 'backbone/extractor/layer{n}'
@@ -77,14 +78,14 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
     width = shapes['backbone/norm/scale'][0]
     taps, group, _ = shapes['backbone/position/direction']
     conv_norm, is_conv_norm_told = conv_norm_of(shapes, config)
-    heads, epsilon = config.get('num_attention_heads'), config.get('layer_norm_eps')
-    is_stable = config.get('do_stable_layer_norm')
+    heads = whole(config, 'num_attention_heads', None)
+    is_stable = flag(config, 'do_stable_layer_norm', None)
     told = {
         'heads': heads,
         'conv_strides': 'conv_stride' in config,
         'conv_norm': is_conv_norm_told,
         'norm': is_stable is not None,
-        'epsilon': epsilon,
+        'epsilon': 'layer_norm_eps' in config,
         'activation': 'hidden_act' in config,
     }
     # Of the published models, those with layer norms between convolutions are the stable ones.
@@ -102,7 +103,7 @@ def arguments(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) 
         norm='pre' if is_pre else 'post',
         position_kernel=taps,
         position_groups=width // group,
-        epsilon=1e-5 if epsilon is None else epsilon,
+        epsilon=number(config, 'layer_norm_eps', 1e-5),
         activation=activation,
         outputs=shapes.get('head/bias', (32,))[0],
         example={'audio': (16000,)},
@@ -120,7 +121,7 @@ def conv_norm_of(shapes: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[
         later = 'backbone/extractor/layer1/norm/scale' in shapes
         is_told = 'backbone/extractor/layer1/conv/kernel' in shapes or later
         return 'layer' if later else 'group', is_told
-    return config['feat_extract_norm'], True
+    return text(config, 'feat_extract_norm', ''), True
 
 
 def strides_of(kernels: tuple[int, ...], config: Mapping[str, Any]) -> tuple[int, ...]:
@@ -133,7 +134,10 @@ def strides_of(kernels: tuple[int, ...], config: Mapping[str, Any]) -> tuple[int
     (5, 2, 2, 2, 2, 2, 2)
     """
     if 'conv_stride' in config:
-        return tuple(config['conv_stride'])
+        strides = config['conv_stride']
+        if not isinstance(strides, list | tuple) or not all(map(is_whole, strides)):
+            raise wrong(config, 'conv_stride', 'a list of positive whole numbers')
+        return tuple(strides)
     if kernels != KERNELS:
         raise UserError(
             f'the strides of convolutions with kernels {kernels} are not in the file. Put the '
@@ -151,8 +155,8 @@ def activation_of(config: Mapping[str, Any]) -> str:
     >>> activation_of({'hidden_act': 'gelu', 'feat_extract_activation': 'gelu'})
     'gelu'
     """
-    asked = config.get('hidden_act', 'gelu')
-    other = config.get('feat_extract_activation', asked)
+    asked = text(config, 'hidden_act', 'gelu')
+    other = text(config, 'feat_extract_activation', asked)
     if other != asked:
         raise UserError(
             f'config.json: feat_extract_activation is {other!r} and hidden_act {asked!r}; '

@@ -14,6 +14,7 @@ FLOORS = {
     'trees': 0,
     'mesh': 0,
     'config': 0,
+    'calls': 0,
     'models': 1,
     'data': 1,
     'tasks': 1,

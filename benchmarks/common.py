@@ -106,3 +106,12 @@ def environment() -> str:
 
 if __name__ == '__main__':
     print(environment())
+
+
+def split_step(model: Any, task: Any, tx: Any, factor: Any, decisions: Any, prepare: Any = dict):
+    """tljax's train step as `step(state, frozen, batch)`."""
+    from tljax.train import step as step_lib  # not every benchmark loads tljax
+
+    loss_of = step_lib.loss_program(model, decisions, step_lib.task_objective(task), prepare)
+    step = step_lib.make_train_step(loss_of, tx, factor)
+    return lambda state, frozen, batch: step(state, {'frozen': frozen, 'reference': {}}, batch)

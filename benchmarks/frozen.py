@@ -16,7 +16,6 @@ from tljax.models import Model, merge
 from tljax.tasks import create
 from tljax.train import optimizer
 from tljax.train import state as state_lib
-from tljax.train import step as step_lib
 from tljax.train.loop import own_buffers
 from tljax.transfer import policies
 
@@ -76,7 +75,7 @@ def with_split(model, decisions, params, optim):
     """The same by tljax's step, which measures the gradient's norm; the backbone is fixed."""
     tx = optimizer.direction(optim, decisions)
     factor = optimizer.schedule(optim, STEPS)
-    step = step_lib.make_train_step(model, TASK, tx, factor, decisions)
+    step = common.split_step(model, TASK, tx, factor, decisions)
     halves = trees.partition(params, {path: d is not None for path, d in decisions.items()})
     return step, state_lib.create(halves[0], {}, tx, optim.lr, jax.random.key(1)), halves[1]
 

@@ -23,7 +23,6 @@ from tljax.pretrained.porters import resnet
 from tljax.tasks import create
 from tljax.train import optimizer
 from tljax.train import state as state_lib
-from tljax.train import step as step_lib
 from tljax.train.loop import own_buffers
 
 SMALL = dict(depth=50, size_px=224, batch=4, repeats=3, bfloat16=1)
@@ -66,7 +65,7 @@ def ours(model: models.Model, variables: Any, batch: Any) -> tuple[Callable, Cal
     decisions: dict[str, Any] = {path: {} for path in trees.flatten(variables['params'])}
     tx = optimizer.direction(optim, decisions)
     factor = optimizer.schedule(optim, STEPS)
-    step = step_lib.make_train_step(model, TASK, tx, factor, decisions)
+    step = common.split_step(model, TASK, tx, factor, decisions)
     trained, frozen = trees.partition(variables['params'], dict.fromkeys(decisions, True))
     stats = variables['batch_stats']
     state = own_buffers(state_lib.create(trained, stats, tx, LR, jax.random.key(1)))

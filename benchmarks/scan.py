@@ -60,7 +60,7 @@ def programs(convolution, chosen, device):
     tx = optimizer.direction(optim, decisions)
     factor = optimizer.schedule(optim, chosen.steps)
     task = create({'name': 'classification'}, CLASSES)
-    step = step_lib.make_train_step(model, task, tx, factor, decisions, prepare=normalise)
+    step = common.split_step(model, task, tx, factor, decisions, normalise)
     state = state_lib.create(variables['params'], {}, tx, 1e-3, jax.random.key(1))
     frozen = jax.tree.map(lambda leaf: None, variables['params'])
     indices = np.random.default_rng(1).integers(0, EXAMPLES, (chosen.steps, chosen.batch))

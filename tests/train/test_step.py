@@ -61,9 +61,13 @@ def setup(rules, model=None, accumulate=1, section=None, lr=0.01):
     variables = model.init(jax.random.key(0))
     decisions = policies.decide(policies.Phase(0, 10, rules), trees.flatten(variables['params']))
     tx = optimizer.direction(section, decisions)
-    step = step_lib.make_train_step(
-        model, TASK, tx, optimizer.schedule(section, 10), decisions, accumulate=accumulate
-    )
+    loss_of = step_lib.loss_program(model, decisions, step_lib.task_objective(TASK))
+    schedule = optimizer.schedule(section, 10)
+    update = step_lib.make_train_step(loss_of, tx, schedule, accumulate=accumulate)
+
+    def step(state, frozen, batch):
+        return update(state, {'frozen': frozen, 'reference': {}}, batch)
+
     trained = {path: value is not None for path, value in decisions.items()}
     trainable, frozen = trees.partition(variables['params'], trained)
     state = state_lib.create(trainable, variables['batch_stats'], tx, lr, jax.random.key(1))

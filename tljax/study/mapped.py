@@ -155,7 +155,7 @@ class _Group:
         frozen_axis = None if self.shared[index] else 0
 
         def one_step(state, frozen, data, indices):
-            return program.step(state, frozen, step_lib.gather(data, indices))[0]
+            return program.step(state, program.fixed(frozen), step_lib.gather(data, indices))[0]
 
         steps = jax.vmap(one_step, in_axes=(0, frozen_axis, None, 0))
 

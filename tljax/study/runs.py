@@ -137,18 +137,19 @@ class Arm:
             if index:
                 state = program.enter(state, params)
             frozen = program.split(params)[1]
+            fixed = program.fixed(frozen)
             state = mesh_lib.put_replicated(self.mesh, own_buffers(state))
             for step in range(program.phase.first, program.phase.end):
                 data, indices = next(batches)
                 if index not in self._warm:
                     with watch.paused(state):
-                        self.steps[index](own_buffers(state), frozen, data, indices)
+                        self.steps[index](own_buffers(state), fixed, data, indices)
                     self._warm.add(index)
                 if step in points:
                     with watch.paused(state):
                         params = trees.combine(state.trainable, frozen)
                         curve.append(self.metric(self.validation, params, state.batch_stats))
-                state, _ = self.steps[index](state, frozen, data, indices)
+                state, _ = self.steps[index](state, fixed, data, indices)
                 tick(1)
             params = trees.combine(state.trainable, frozen)
         seconds = watch.read(state)

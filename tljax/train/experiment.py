@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -92,12 +92,26 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class PhaseProgram:
-    """One phase, ready to run: which leaves train, the optimiser, the step."""
+    """One phase, ready to run: which leaves train, the optimiser, the step.
+
+    Attributes:
+      make_step: the step for a loss, `loss_of` or what is left of it behind a frozen prefix.
+    """
 
     phase: policies.Phase
     decisions: dict[str, dict[str, float] | None]
     tx: Any
-    step: step_lib.Step
+    loss_of: step_lib.LossOf
+    make_step: Callable[[step_lib.LossOf], step_lib.Step]
+
+    @functools.cached_property
+    def step(self) -> step_lib.Step:
+        """`step(state, fixed, batch) -> state, metrics`."""
+        return self.make_step(self.loss_of)
+
+    def fixed(self, frozen: trees.Tree) -> step_lib.Fixed:
+        """What the step reads and never writes, from the frozen half."""
+        return {'frozen': frozen, 'reference': {}}
 
     def split(self, params: trees.Tree) -> tuple[trees.Tree, trees.Tree]:
         """The trainable and the frozen half."""
@@ -122,20 +136,19 @@ def program(experiment: Experiment, phase: policies.Phase) -> PhaseProgram:
     Raises:
       UserError: its rules do not fit the model's parameters.
     """
-    optim = experiment.config.optim
+    config = experiment.config
     decisions = policies.decide(phase, experiment.param_paths())
-    tx = optimizer.direction(optim, decisions)
-    step = step_lib.make_train_step(
-        experiment.model,
-        experiment.task,
-        tx,
-        optimizer.schedule(optim, phase.steps),
-        decisions,
-        prepare=experiment.prepare,
-        accumulate=experiment.config.train.accumulate,
-        first=phase.first,
-    )
-    return PhaseProgram(phase, decisions, tx, step)
+    tx = optimizer.direction(config.optim, decisions)
+    objective = step_lib.task_objective(experiment.task)
+    loss_of = step_lib.loss_program(experiment.model, decisions, objective, experiment.prepare)
+    factor = optimizer.schedule(config.optim, phase.steps)
+
+    def make_step(loss_of: step_lib.LossOf) -> step_lib.Step:
+        return step_lib.make_train_step(
+            loss_of, tx, factor, accumulate=config.train.accumulate, first=phase.first
+        )
+
+    return PhaseProgram(phase, decisions, tx, loss_of, make_step)
 
 
 def build(config: ConfigDict, source: Source | None, *, data: Data | None = None) -> Experiment:

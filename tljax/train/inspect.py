@@ -92,7 +92,7 @@ def step_cost(experiment: Experiment, program: PhaseProgram) -> dict[str, float]
         name: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype)
         for name, leaf in experiment.data.example.items()
     }
-    compiled = jax.jit(program.step).lower(state, frozen, batch).compile()
+    compiled = jax.jit(program.step).lower(state, program.fixed(frozen), batch).compile()
     analysis = compiled.cost_analysis() or {}
     everything = jax.tree.leaves(variables['params'])
     return {

@@ -182,11 +182,12 @@ class Run:
                     f'{checkpoints.directory}; the same command goes on from there.'
                 )
             data, indices = next(batches)
+            fixed = self.program.fixed(self.frozen)
             if phase != warm:
                 with watch.paused(self.state):  # compilation is no training
-                    self.compiled_step(own_buffers(self.state), self.frozen, data, indices)
+                    self.compiled_step(own_buffers(self.state), fixed, data, indices)
                 warm = phase
-            self.state, metrics = self.compiled_step(self.state, self.frozen, data, indices)
+            self.state, metrics = self.compiled_step(self.state, fixed, data, indices)
             self.step += 1
             if self.step % train.log_every == 0:
                 self.check_finite(checkpoints)
@@ -301,10 +302,10 @@ def compiled_eval(experiment: Experiment):
 
 
 def compiled_step(program: PhaseProgram):
-    """`step(state, frozen, data, indices)`, jitted; it takes over the state's buffers."""
+    """`step(state, fixed, data, indices)`, jitted; it takes over the state's buffers."""
 
-    def run_step(state, frozen, data, indices):
-        return program.step(state, frozen, step_lib.gather(data, indices))
+    def run_step(state, fixed, data, indices):
+        return program.step(state, fixed, step_lib.gather(data, indices))
 
     return jax.jit(run_step, donate_argnums=0)
 

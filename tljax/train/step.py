@@ -16,7 +16,12 @@ from tljax.train.state import TrainState
 
 Batch = Mapping[str, jax.Array]
 Prepare = Callable[[Batch], Batch]
-Step = Callable[[TrainState, trees.Tree, Batch], tuple[TrainState, dict[str, jax.Array]]]
+# What a step reads and never writes: `frozen`, the other half of the parameters, and `reference`,
+# what an objective needs beside the model.
+Fixed = Mapping[str, Any]
+Step = Callable[[TrainState, Any, Batch], tuple[TrainState, dict[str, jax.Array]]]
+Objective = Callable[[Any, Batch, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
+LossOf = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], trees.Tree]]]
 
 
 def frozen_modules(decisions: Mapping[str, Any], batch_stats: trees.Tree) -> set[str]:
@@ -43,14 +48,44 @@ def frozen_modules(decisions: Mapping[str, Any], batch_stats: trees.Tree) -> set
     return frozen
 
 
-def make_train_step(
+def loss_program(
     model: Model,
-    task: Task,
+    decisions: Mapping[str, Any],
+    objective: Objective,
+    prepare: Prepare = dict,
+) -> LossOf:
+    """The loss as a function of the trainable half.
+
+    Args:
+      model: what is trained.
+      decisions: for each parameter path, None if it is frozen.
+      objective: `objective(module, batch, key, reference) -> loss, aux`; a task's loss, say.
+      prepare: from a batch as stored to what the model reads; runs on the device.
+
+    Returns:
+      `loss_of(trainable, fixed, batch_stats, batch, key) -> loss, (aux, batch_stats)`.
+    """
+    batch_stats = model.shapes()['batch_stats']
+    graph = model.graph(train=True, frozen=frozen_modules(decisions, batch_stats))
+
+    def loss_of(trainable, fixed: Fixed, stats, batch, key):
+        module = merge(graph, trees.combine(trainable, fixed['frozen']), stats)
+        loss, aux = objective(module, prepare(batch), key, fixed['reference'])
+        return loss, (aux, batch_stats_of(module))
+
+    return loss_of
+
+
+def task_objective(task: Task) -> Objective:
+    """The task's own loss."""
+    return lambda module, batch, key, reference: task.loss(module, batch, key)
+
+
+def make_train_step(
+    loss_of: LossOf,
     tx: optax.GradientTransformation,
     factor: optax.Schedule,
-    decisions: Mapping[str, Any],
     *,
-    prepare: Prepare = dict,
     accumulate: int = 1,
     first: int = 0,
 ) -> Step:
@@ -60,41 +95,30 @@ def make_train_step(
     leaf costs a forward pass and nothing else.
 
     Args:
-      model: what is trained.
-      task: gives the loss.
+      loss_of: of `loss_program`, or what is left of it behind a frozen prefix.
       tx: gives the update's direction, from gradients of the trainable half.
       factor: factor on `state.lr`, by the number of steps since `first`.
-      decisions: for each parameter path, None if it is frozen.
-      prepare: from a batch as stored to what the model reads; runs on the device.
       accumulate: number of micro-batches; the gradient is their mean.
       first: the step at which this phase begins.
 
     Returns:
-      `step(state, frozen, batch) -> state, metrics`, metrics with `loss`, `grad_norm` (of the
-      trainable leaves), `lr` and what the task adds.
+      `step(state, fixed, batch) -> state, metrics`, metrics with `loss`, `grad_norm` (of the
+      trainable leaves), `lr` and what the objective adds.
     """
-    batch_stats = model.shapes()['batch_stats']
-    graph = model.graph(train=True, frozen=frozen_modules(decisions, batch_stats))
-
-    def loss_of(trainable, frozen, stats, batch, key):
-        module = merge(graph, trees.combine(trainable, frozen), stats)
-        loss, aux = task.loss(module, prepare(batch), key)
-        return loss, (aux, batch_stats_of(module))
-
     grad_of = jax.value_and_grad(loss_of, has_aux=True)
 
-    def gradient(state: TrainState, frozen, batch):
+    def gradient(state: TrainState, fixed, batch):
         key = jax.random.fold_in(state.key, state.step)
         if accumulate == 1:
             (loss, (aux, stats)), grads = grad_of(
-                state.trainable, frozen, state.batch_stats, batch, key
+                state.trainable, fixed, state.batch_stats, batch, key
             )
             return loss, aux, stats, grads
 
         def add(carry, part):
             stats, index = carry
             micro_key = jax.random.fold_in(key, index)
-            (loss, (aux, stats)), grads = grad_of(state.trainable, frozen, stats, part, micro_key)
+            (loss, (aux, stats)), grads = grad_of(state.trainable, fixed, stats, part, micro_key)
             return (stats, index + 1), (loss, aux, grads)
 
         # Every device cuts its own examples into micro-batches, so none have to travel.
@@ -103,8 +127,8 @@ def make_train_step(
         )
         return _mean_over_parts(add, state.batch_stats, parts, accumulate)
 
-    def step(state: TrainState, frozen: trees.Tree, batch: Batch):
-        loss, aux, stats, grads = gradient(state, frozen, batch)
+    def step(state: TrainState, fixed: Any, batch: Batch):
+        loss, aux, stats, grads = gradient(state, fixed, batch)
         grad_norm = optax.tree.norm(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.trainable)
         lr = state.lr * factor(state.step - first)

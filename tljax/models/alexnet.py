@@ -16,6 +16,7 @@ from tljax.models.layers import (
     max_pool,
     uniform_init,
 )
+from tljax.models.outline import HEAD
 
 # Outputs, size, stride, padding, and whether a pooling follows: torchvision's, after Krizhevsky
 # 2014, with one tower and without local response normalisation.
@@ -109,6 +110,11 @@ class AlexNet(nnx.Module):
             )
         self.backbone = Backbone(channels, hidden, dropout, dtype_of(dtype), rngs)
         self.head = linear(hidden, outputs, rngs=rngs)
+
+    def stages(self) -> tuple[str, ...]:
+        """Each layer, bottom to top; see `Model.outline`."""
+        convs = (f'backbone/conv{n}/.*' for n in range(1, len(CONVS) + 1))
+        return (*convs, 'backbone/hidden1/.*', 'backbone/hidden2/.*', HEAD)
 
     def features(self, batch: Mapping[str, jax.Array], rngs: nnx.Rngs | None = None) -> jax.Array:
         """The second hidden layer, float32: (batch, hidden)."""

@@ -9,6 +9,7 @@ from flax import nnx
 
 from tljax.models import text
 from tljax.models.layers import dtype_of
+from tljax.models.outline import transformer_stages
 from tljax.models.transformer import Block, layer_norm
 
 POOLS = ('cls', 'first', 'mean')
@@ -102,6 +103,8 @@ class Bert(nnx.Module):
     (2, 3)
     """
 
+    stem_stages = 1
+
     def __init__(
         self,
         example: Mapping[str, Any],
@@ -148,6 +151,11 @@ class Bert(nnx.Module):
         )
         self.dropout = nnx.Dropout(dropout)
         self.head = nnx.Linear(width, outputs, kernel_init=init, dtype=jnp.float32, rngs=rngs)
+
+    def stages(self) -> tuple[str, ...]:
+        """Embeddings, each block and the head, bottom to top; see `Model.outline`."""
+        embeddings = ('token', 'position', 'type', 'norm')
+        return transformer_stages(embeddings, self.backbone.layers, ('pooler',))
 
     def features(self, batch: text.Batch, rngs: nnx.Rngs | None = None) -> jax.Array:
         """What stands for each text, float32: (batch, width)."""

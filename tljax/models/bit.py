@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tljax.models.layers import as_they_are, dtype_of, image_shape, max_pool, pointwise_conv
+from tljax.models.outline import HEAD
 from tljax.models.resnet import BLOCKS
 
 DEPTHS = tuple(depth for depth in BLOCKS if depth >= 50)
@@ -150,6 +151,8 @@ class Bit(nnx.Module):
     25549352
     """
 
+    stem_stages = 1
+
     def __init__(
         self,
         example: Mapping[str, Any],
@@ -168,6 +171,11 @@ class Bit(nnx.Module):
         self.backbone = Backbone(channels, depth, 64 * width_factor, dtype_of(dtype), rngs)
         zeros = nnx.initializers.zeros
         self.head = nnx.Linear(self.backbone.outputs, outputs, kernel_init=zeros, rngs=rngs)
+
+    def stages(self) -> tuple[str, ...]:
+        """The stem, each stage and the head, bottom to top; see `Model.outline`."""
+        stages = (f'backbone/stage{s}/.*' for s in (1, 2, 3))
+        return ('backbone/stem/.*', *stages, 'backbone/(stage4|norm)/.*', HEAD)
 
     def features(self, batch: Mapping[str, jax.Array], rngs: nnx.Rngs | None = None) -> jax.Array:
         """The mean over pixels of the last norm, float32: (batch, 2048 width_factor)."""

@@ -15,6 +15,7 @@ import jax
 from flax import nnx
 
 from tljax.errors import UserError, nearest
+from tljax.models.outline import Outline, outline_of
 from tljax.trees import Tree, flatten
 
 MODELS = {
@@ -76,6 +77,14 @@ class Model:
     @functools.cached_property
     def _shapes(self) -> dict[str, Tree]:
         return jax.eval_shape(self.init, jax.random.key(0))
+
+    def outline(self) -> Outline:
+        """Its stages from bottom to top, its norms, biases and head, by parameter paths."""
+        return self._outline
+
+    @functools.cached_property
+    def _outline(self) -> Outline:
+        return outline_of(nnx.eval_shape(lambda: self.make(streams(jax.random.key(0)))))
 
     def graph(self, *, train: bool, frozen: Collection[str] = ()) -> nnx.GraphDef:
         """The static half of the module.

@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 
 from tljax.models.layers import conv3x3
+from tljax.models.outline import HEAD
 
 
 class Backbone(nnx.Module):
@@ -67,6 +68,11 @@ class ConvNet(nnx.Module):
             raise ValueError(f"norm is {norm!r}; it takes 'none' or 'batch'")
         self.backbone = Backbone(example['image'].shape, widths, hidden, norm, dropout, rngs)
         self.head = nnx.Linear(hidden, outputs, rngs=rngs)
+
+    def stages(self) -> tuple[str, ...]:
+        """Each convolution, the hidden layer and the head, bottom to top; see `Model.outline`."""
+        convs = (f'backbone/(convs|norms)/{n}/.*' for n in range(len(self.backbone.convs)))
+        return (*convs, 'backbone/hidden/.*', HEAD)
 
     def features(self, batch: Mapping[str, jax.Array], rngs: nnx.Rngs | None = None) -> jax.Array:
         """What the head sees: (batch, hidden)."""

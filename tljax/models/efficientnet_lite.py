@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tljax.models.layers import batch_norm, conv, dtype_of, image_shape
+from tljax.models.outline import HEAD
+from tljax.models.resnet import stages_of
 
 STEM, LAST = 32, 1280
 # Each stage (table 1): size of the depthwise kernels, first stride, expansion, outputs, blocks.
@@ -245,6 +247,8 @@ class EfficientNetLite(nnx.Module):
     4652008
     """
 
+    stem_stages = 1
+
     def __init__(
         self,
         example: Mapping[str, Any],
@@ -271,6 +275,10 @@ class EfficientNetLite(nnx.Module):
         self.dropout = nnx.Dropout(dropout)
         uniform = nnx.initializers.variance_scaling(1 / 3, 'fan_out', 'uniform')
         self.head = nnx.Linear(LAST, outputs, kernel_init=uniform, rngs=rngs)
+
+    def stages(self) -> tuple[str, ...]:
+        """The stem, each stage, the last convolution and the head, bottom to top."""
+        return (*stages_of(len(STAGES))[:-1], 'backbone/last(_norm)?/.*', HEAD)
 
     def features(self, batch: Mapping[str, jax.Array], rngs: nnx.Rngs | None = None) -> jax.Array:
         """The mean over pixels of the last map, float32: (batch, 1280)."""

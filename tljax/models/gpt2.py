@@ -9,6 +9,7 @@ from flax import nnx
 
 from tljax.models import text
 from tljax.models.layers import dtype_of
+from tljax.models.outline import transformer_stages
 from tljax.models.transformer import Block, layer_norm
 
 POOLS = ('none', 'last')
@@ -101,6 +102,8 @@ class Gpt2(nnx.Module):
     (2, 5, 20)
     """
 
+    stem_stages = 1
+
     def __init__(
         self,
         example: Mapping[str, Any],
@@ -148,6 +151,14 @@ class Gpt2(nnx.Module):
         self.backbone = Backbone(width, layers, hidden, vocabulary, positions, dropout, block, rngs)
         options: Any = dict(use_bias=head_bias, kernel_init=init, dtype=jnp.float32, rngs=rngs)
         self.head: Any = TiedHead() if self.tied else nnx.Linear(width, outputs, **options)
+
+    def stages(self) -> tuple[str, ...]:
+        """Embeddings, each block and the head, bottom to top; see `Model.outline`.
+
+        A tied head has no parameters, and so is no stage.
+        """
+        embeddings, layers = ('token', 'position'), self.backbone.layers
+        return transformer_stages(embeddings, layers, ('norm',), head=not self.tied)
 
     def features(self, batch: text.Batch, rngs: nnx.Rngs | None = None) -> jax.Array:
         """What the head sees: (batch, width), or with pool 'none' (batch, length, width)."""

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tljax.models.layers import batch_norm, conv, dtype_of, image_shape, linear, max_pool
+from tljax.models.outline import HEAD
 
 Convs = list[tuple[int, int, int]]
 # Blocks of each stage (table 1).
@@ -117,6 +118,19 @@ class Stage(nnx.Module):
         return x_BxHxWxC
 
 
+def stages_of(count: int) -> tuple[str, ...]:
+    """The stages of a network with that many: the stem, each stage, the head.
+
+    >>> stages_of(1)
+    ('backbone/stem(_norm)?/.*', 'backbone/stage1/.*', 'head/.*')
+    """
+    return (
+        'backbone/stem(_norm)?/.*',
+        *(f'backbone/stage{s}/.*' for s in range(1, count + 1)),
+        HEAD,
+    )
+
+
 class Backbone(nnx.Module):
     """A first convolution, stages of blocks, and the mean over pixels.
 
@@ -184,6 +198,8 @@ class ResNet(nnx.Module):
     ((512, 10), (3, 3, 256, 512))
     """
 
+    stem_stages = 1
+
     def __init__(
         self,
         example: Mapping[str, Any],
@@ -201,6 +217,10 @@ class ResNet(nnx.Module):
         channels = image_shape(example)[2]
         self.backbone = Backbone(channels, 64, BLOCKS[depth], convs, True, options)
         self.head = linear(self.backbone.outputs, outputs, rngs=rngs)
+
+    def stages(self) -> tuple[str, ...]:
+        """The stem, each stage and the head, bottom to top; see `Model.outline`."""
+        return stages_of(self.backbone.stages)
 
     def features(self, batch: Mapping[str, jax.Array], rngs: nnx.Rngs | None = None) -> jax.Array:
         """The mean over pixels of the last stage, float32: (batch, 512 or 2048)."""
@@ -233,6 +253,8 @@ class CifarResNet(nnx.Module):
     269722
     """
 
+    stem_stages = 1
+
     def __init__(
         self,
         example: Mapping[str, Any],
@@ -252,6 +274,10 @@ class CifarResNet(nnx.Module):
         channels, blocks = image_shape(example)[2], 3 * (depth // 6,)
         self.backbone = Backbone(channels, 16, blocks, basic, False, options)
         self.head = linear(self.backbone.outputs, outputs, kernel_init=init, rngs=rngs)
+
+    def stages(self) -> tuple[str, ...]:
+        """The stem, each stage and the head, bottom to top; see `Model.outline`."""
+        return stages_of(self.backbone.stages)
 
     def features(self, batch: Mapping[str, jax.Array], rngs: nnx.Rngs | None = None) -> jax.Array:
         """The mean over pixels of the last stage, float32: (batch, 64)."""

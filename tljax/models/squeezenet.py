@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tljax.models.layers import conv, dtype_of, image_shape, max_pool
+from tljax.models.outline import HEAD
 
 STEM = 64
 # Number of each fire module -> channels squeezed to, channels of each of its two expansions.
@@ -96,6 +97,8 @@ class SqueezeNet(nnx.Module):
     1235496
     """
 
+    stem_stages = 1
+
     def __init__(
         self,
         example: Mapping[str, Any],
@@ -117,6 +120,10 @@ class SqueezeNet(nnx.Module):
         self.head = nnx.Linear(
             FEATURES, outputs, kernel_init=nnx.initializers.normal(0.01), rngs=rngs
         )
+
+    def stages(self) -> tuple[str, ...]:
+        """The stem, each fire module and the head, bottom to top; see `Model.outline`."""
+        return ('backbone/stem/.*', *(f'backbone/fire{n}/.*' for n in FIRES), HEAD)
 
     def features(self, batch: Mapping[str, jax.Array], rngs: nnx.Rngs | None = None) -> jax.Array:
         """The mean over positions of the last map, float32: (batch, 512)."""

@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from tljax.models.layers import dtype_of, image_shape
+from tljax.models.outline import transformer_stages
 from tljax.models.transformer import Block, layer_norm
 
 # Table 1, and table 2 of Zhai et al. 2022 for Ti: `arguments('vit', **SIZES['S'], patch=32)`.
@@ -201,6 +202,8 @@ class Vit(nnx.Module):
     ((1, 7, 768), (768, 10))
     """
 
+    stem_stages = 1
+
     def __init__(
         self,
         example: Mapping[str, Any],
@@ -240,6 +243,11 @@ class Vit(nnx.Module):
         self.head = nnx.Linear(
             representation or width, outputs, kernel_init=nnx.initializers.zeros, rngs=rngs
         )
+
+    def stages(self) -> tuple[str, ...]:
+        """Embeddings, each block and the head, bottom to top; see `Model.outline`."""
+        embeddings = ('patch', 'class_token', 'position')
+        return transformer_stages(embeddings, self.backbone.layers, ('norm', 'representation'))
 
     def features(self, batch: Mapping[str, jax.Array], rngs: nnx.Rngs | None = None) -> jax.Array:
         """What stands for each picture, float32: (batch, width or representation)."""

@@ -13,6 +13,7 @@ from flax import nnx
 
 from tljax.models import audio, text
 from tljax.models.layers import dtype_of, uniform_init
+from tljax.models.outline import transformer_stages
 from tljax.models.transformer import Block, layer_norm
 
 Batch = Mapping[str, jax.Array]
@@ -123,6 +124,8 @@ class Wav2Vec2(nnx.Module):
     ((2, 9, 3), 9)
     """
 
+    stem_stages = 2
+
     def __init__(
         self,
         example: Mapping[str, Any],
@@ -186,6 +189,12 @@ class Wav2Vec2(nnx.Module):
     def frames(self, samples: Any) -> Any:
         """How many frames there are for so many samples; an int or an array of them."""
         return audio.frames(samples, self.backbone.kernels, self.backbone.strides)
+
+    def stages(self) -> tuple[str, ...]:
+        """What makes frames, what places them, each block and the head, bottom to top."""
+        norm, embeddings = ('norm',), ('projection', 'position')
+        below, above = (embeddings, norm) if self.backbone.is_pre else (embeddings + norm, ())
+        return ('backbone/extractor/.*', *transformer_stages(below, self.backbone.layers, above))
 
     def features(self, batch: Batch, rngs: nnx.Rngs | None = None) -> jax.Array:
         """What the head sees, float32: (batch, frames, width), or (batch, width) if pooled."""

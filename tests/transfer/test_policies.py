@@ -3,27 +3,27 @@
 import pytest
 
 from tljax.errors import UserError
+from tljax.models import Outline
 from tljax.transfer import policies
 
 PATHS = ['backbone/conv/kernel', 'backbone/conv/bias', 'head/kernel', 'head/bias']
 RULES = [('.*', {})]
-
-
-def test_named_policies_cover_any_backbone_and_head():
-    for name in policies.POLICIES:
-        for phase in policies.phases(name, 10):
-            assert set(policies.decide(phase, PATHS)) == set(PATHS)
-
-
-def test_linear_probe_trains_the_head_alone():
-    (phase,) = policies.phases('linear_probe', 10)
-    trained = {path for path, value in policies.decide(phase, PATHS).items() if value is not None}
-    assert trained == {'head/kernel', 'head/bias'}
+OUTLINE = Outline(
+    stages=('backbone/.*', 'head/.*'),
+    members=(tuple(PATHS[:2]), tuple(PATHS[2:])),
+    head=tuple(PATHS[2:]),
+    norms=(),
+    biases=(PATHS[1], PATHS[3]),
+    injected=(),
+    stem_stages=0,
+)
 
 
 def test_steps_are_numbers_shares_or_the_rest():
     laid = policies.phases(
-        [{'steps': 0.25, 'rules': RULES}, {'steps': 10, 'rules': RULES}, {'rules': RULES}], 100
+        [{'steps': 0.25, 'rules': RULES}, {'steps': 10, 'rules': RULES}, {'rules': RULES}],
+        100,
+        OUTLINE,
     )
     assert [(p.first, p.end) for p in laid] == [(0, 25), (25, 35), (35, 100)]
 
@@ -31,7 +31,8 @@ def test_steps_are_numbers_shares_or_the_rest():
 @pytest.mark.parametrize(
     ('policy', 'said'),
     [
-        ('fulll', "no policy 'fulll'. Did you mean 'full'"),
+        ('fulll', "no 'fulll'. Did you mean 'full'"),
+        ('full(rate=1)', "full has no argument 'rate'"),
         ([], 'empty list'),
         ([{'steps': 5, 'rules': RULES}], 'last 5 steps, but config.train.steps is 10'),
         ([{'steps': 5}], 'must be dict(steps=..., rules=[...])'),
@@ -49,7 +50,7 @@ def test_steps_are_numbers_shares_or_the_rest():
 )
 def test_wrong_policies(policy, said):
     with pytest.raises(UserError) as caught:
-        policies.phases(policy, 10)
+        policies.phases(policy, 10, OUTLINE)
     assert said in str(caught.value)
 
 

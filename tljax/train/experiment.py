@@ -167,18 +167,18 @@ def build(config: ConfigDict, source: Source | None, *, data: Data | None = None
     data.subset(config.seed)  # too few labels are found here, before anything is trained
     task = tasks.create(config.task, data.label_names)
     model = models.build(config.model, data.example, task.outputs)
-    if source is None:
-        phases = policies.phases('full', config.train.steps)
+    if source is None or policies.is_from_scratch(policy_of(config)):
+        phases = policies.phases('full', config.train.steps, model.outline())
         return Experiment(config, data, task, model, phases, {}, None, None)
     shapes = flat_variables(model.shapes())
     manifest = plan_surgery(config, source.leaves, shapes)
     fitted = apply(manifest, source.leaves, shapes)
     kept = {entry.path for entry in manifest.entries if entry.action in ('reset', 'unused')}
     loaded = {path: np.asarray(leaf) for path, leaf in fitted.items() if path not in kept}
-    phases = policies.phases(policy_of(config), config.train.steps)
-    experiment = Experiment(config, data, task, model, phases, loaded, manifest, source.card)
+    experiment = Experiment(config, data, task, model, (), loaded, manifest, source.card)
+    phases = settled_phases(experiment)
     check_rules(experiment, phases)
-    return experiment
+    return dataclasses.replace(experiment, phases=phases)
 
 
 @functools.lru_cache(maxsize=4)
@@ -205,7 +205,22 @@ def check_fit(config: ConfigDict, source: Mapping[str, Any]) -> None:
     """
     target = build(config, None)
     plan_surgery(config, source, flat_variables(target.model.shapes()))
-    check_rules(target, policies.phases(policy_of(config), config.train.steps))
+    check_rules(target, planned_phases(target))
+
+
+def planned_phases(experiment: Experiment) -> tuple[policies.Phase, ...]:
+    """The policy's phases, as far as they are known before the source's values are."""
+    config = experiment.config
+    return policies.phases(policy_of(config), config.train.steps, experiment.model.outline())
+
+
+def settled_phases(experiment: Experiment) -> tuple[policies.Phase, ...]:
+    """The policy's phases, a block that it chooses by gradients chosen."""
+    from tljax.train import gradients  # which needs this module
+
+    config, outline = experiment.config, experiment.model.outline()
+    policy = policies.settled(policy_of(config), lambda: gradients.relative(experiment))
+    return policies.phases(policy, config.train.steps, outline)
 
 
 def policy_of(config: ConfigDict) -> Any:

@@ -10,7 +10,7 @@ from tljax import trees
 from tljax.train import experiment as experiment_lib
 from tljax.train import sources
 from tljax.train.experiment import Experiment, PhaseProgram
-from tljax.transfer import Manifest, plan, policies
+from tljax.transfer import Manifest, plan
 
 
 def describe(config: ConfigDict, workdir: Path) -> str:
@@ -32,7 +32,7 @@ def describe(config: ConfigDict, workdir: Path) -> str:
         leaves, where = found
         manifest = experiment_lib.plan_surgery(config, leaves, target)
         parts.append(f'Source: {where}\n{manifest.summary()}')
-        phases = policies.phases(experiment_lib.policy_of(config), config.train.steps)
+        phases = experiment_lib.planned_phases(experiment)
     else:
         parts.append('Source: none; everything starts from its initialisation.')
         phases = experiment.phases

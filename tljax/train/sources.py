@@ -18,6 +18,7 @@ from tljax.train import experiment as experiment_lib
 from tljax.train.experiment import Source
 from tljax.train.loop import train
 from tljax.train.model_dir import load_card, load_model, model_metadata
+from tljax.transfer.policies import is_from_scratch
 
 CONFIG = 'config:'
 
@@ -32,14 +33,14 @@ def load(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Source | 
       quiet: no progress bar.
 
     Returns:
-      The source, or None where `config.source.uri` is ''.
+      The source, or None where `config.source.uri` is '' or the policy 'from_scratch'.
 
     Raises:
       UserError: there is no such source.
     """
     uri = config.source.uri
     check_keys(config)
-    if not uri:
+    if not uri or is_from_scratch(experiment_lib.policy_of(config)):
         return None
     if is_foreign(uri):
         return foreign(config, quiet)
@@ -61,7 +62,7 @@ def shapes(config: ConfigDict, workdir: Path) -> tuple[dict[str, Any], str] | No
     """The source's leaves as shapes, without training it, and words on where they are from."""
     uri = config.source.uri
     check_keys(config)
-    if not uri:
+    if not uri or is_from_scratch(experiment_lib.policy_of(config)):
         return None
     if is_foreign(uri):
         found, card = find_foreign(config, quiet=False)

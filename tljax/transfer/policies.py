@@ -1,29 +1,18 @@
 """Policies: what is trained, when, and at which rate, as data.
 
-A policy is a list of phases; a phase is `dict(steps=..., rules=[...])`; a rule gives the leaves it
+A policy is a name, which makes its phases of the model's outline (`tljax.transfer.named`), or a
+list of phases; a phase is `dict(steps=..., rules=[...])`; a rule gives the leaves it
 matches None (frozen) or a dict of multipliers: `lr` of `optim.lr`, `wd` of `optim.weight_decay`.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tljax import trees
-from tljax.errors import UserError, nearest
-
-TRAINED: dict[str, float] = {}
-FROZEN = None
-POLICIES: dict[str, list[dict[str, Any]]] = {
-    'full': [dict(rules=[('.*', TRAINED)])],
-    'linear_probe': [dict(rules=[('head/.*', TRAINED), ('.*', FROZEN)])],
-    # Kumar et al. 2022, section 3.4: a linear probe first, so that a random head does not distort
-    # the features, then everything.
-    'lp_ft': [
-        dict(steps=0.5, rules=[('head/.*', TRAINED), ('.*', FROZEN)]),
-        dict(rules=[('.*', TRAINED)]),
-    ],
-}
-KEY = 'config.transfer.policy'
+from tljax import calls, trees
+from tljax.errors import UserError
+from tljax.models import Outline
+from tljax.transfer.named import KEY, POLICIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,53 +34,127 @@ class Phase:
         return self.first + self.steps
 
 
-def phases(policy: str | Sequence[Mapping[str, Any]], total_steps: int) -> tuple[Phase, ...]:
+def phases(
+    policy: str | Sequence[Mapping[str, Any]], total_steps: int, outline: Outline
+) -> tuple[Phase, ...]:
     """The phases of a policy, laid out over the steps of a run.
 
     Args:
-      policy: a name, or phases whose `steps` is a number of steps, a share of the total below 1,
-        or left out in the last phase, which takes the rest.
+      policy: a name, perhaps with arguments as in 'layerwise_decay(decay=0.65)', or phases whose
+        `steps` is a number of steps, a share of the total below 1, or left out in the last phase,
+        which takes the rest.
       total_steps: of the run.
+      outline: of the model.
 
     Raises:
-      UserError: unknown name or key, or steps that do not add up.
+      UserError: unknown name, argument or key, or steps that do not add up.
 
-    >>> [(phase.first, phase.steps) for phase in phases('lp_ft', 100)]
-    [(0, 50), (50, 50)]
+    >>> one = (('head/bias',),)
+    >>> outline = Outline(('head/.*',), one, one[0], (), one[0], (), 0)
+    >>> [(phase.first, phase.steps) for phase in phases('head_then_full(share=0.3)', 100, outline)]
+    [(0, 30), (30, 70)]
     """
+    called = KEY
     if isinstance(policy, str):
-        if policy not in POLICIES:
-            raise UserError(f'{KEY}: no policy {policy!r}.{nearest(policy, POLICIES)}')
-        policy = POLICIES[policy]
+        name, arguments = calls.parse(policy, POLICIES, KEY)
+        policy, called = POLICIES[name](outline, **arguments), f'{KEY} {name}'
     if not policy:
         raise UserError(f'{KEY} is an empty list: it needs one phase at least.')
-    laid, first = [], 0
+    laid: list[Phase] = []
+    exact, first = 0.0, 0
     for index, phase in enumerate(policy):
-        where = f'{KEY}[{index}]'
-        if not isinstance(phase, Mapping) or not phase.get('rules'):
-            raise UserError(f'{where} must be dict(steps=..., rules=[...]), not {phase!r}.')
-        if unknown := set(phase) - {'steps', 'rules'}:
-            raise UserError(f'{where}: unknown key {min(unknown)!r}; known: steps, rules.')
+        where = f'{called}[{index}]'
+        check_phase(phase, where)
         steps = phase.get('steps')
+        if steps is None and index < len(policy) - 1:
+            raise UserError(f'{where}: only the last phase may leave out steps.')
+        # Shares are added up before they are rounded, so that many of them end where they should.
         if steps is None:
-            if index < len(policy) - 1:
-                raise UserError(f'{where}: only the last phase may leave out steps.')
-            steps = total_steps - first
-        elif not isinstance(steps, int | float) or isinstance(steps, bool):
-            raise UserError(f'{where}.steps is {steps!r}; it takes a number of steps, or a share.')
-        elif 0 < steps < 1:
-            steps = round(steps * total_steps)
-        if steps < 1 or steps != int(steps):
-            raise UserError(f'{where}.steps: {steps} steps; every phase needs one at least.')
-        check_rules(phase['rules'], where)
-        laid.append(Phase(first, int(steps), [(rule[0], rule[1]) for rule in phase['rules']]))
-        first += int(steps)
+            steps = total_steps - exact
+        exact += steps if steps >= 1 else steps * total_steps
+        end = round(exact)
+        if end <= first:
+            raise UserError(
+                f'{where}.steps: {end - first} steps; every phase needs one at least, and '
+                f'config.train.steps is {total_steps}.'
+            )
+        laid.append(Phase(first, end - first, [(rule[0], rule[1]) for rule in phase['rules']]))
+        first = end
     if first != total_steps:
         raise UserError(
             f'{KEY}: its phases last {first} steps, but config.train.steps is {total_steps}. '
             'Leave out steps in the last phase to let it take the rest.'
         )
+    check_injected(laid, outline)
     return tuple(laid)
+
+
+def settled(policy: Any, gradients: Callable[[], Sequence[float]]) -> Any:
+    """The policy, a block that is to be chosen by gradients replaced by the one chosen.
+
+    Args:
+      policy: as for `phases`.
+      gradients: called only if the policy asks for it; gives the relative gradient norm of each
+        block of the model's outline.
+
+    >>> settled('surgical(block="auto")', lambda: [0.1, 0.3])
+    'surgical(block=1)'
+    """
+    if not chosen_by_gradients(policy):
+        return policy
+    name, arguments = calls.parse(policy, POLICIES, KEY)
+    norms = list(gradients())
+    arguments['block'] = norms.index(max(norms))
+    return f'{name}({", ".join(f"{key}={value!r}" for key, value in arguments.items())})'
+
+
+def chosen_by_gradients(policy: Any) -> bool:
+    """Whether a policy's block is chosen when training begins."""
+    if not isinstance(policy, str):
+        return False
+    name, arguments = calls.parse(policy, POLICIES, KEY)
+    return name == 'surgical' and arguments.get('block') == 'auto'
+
+
+def is_from_scratch(policy: Any) -> bool:
+    """Whether a policy takes nothing from the source."""
+    return isinstance(policy, str) and policy.strip().partition('(')[0] == 'from_scratch'
+
+
+def check_phase(phase: Any, where: str) -> None:
+    """Raises UserError unless it is dict(steps=..., rules=[...])."""
+    if not isinstance(phase, Mapping) or not phase.get('rules'):
+        raise UserError(f'{where} must be dict(steps=..., rules=[...]), not {phase!r}.')
+    if unknown := set(phase) - {'steps', 'rules'}:
+        raise UserError(f'{where}: unknown key {min(unknown)!r}; known: steps, rules.')
+    steps = phase.get('steps')
+    if steps is not None:
+        if isinstance(steps, bool) or not isinstance(steps, int | float):
+            raise UserError(f'{where}.steps is {steps!r}; it takes a number of steps, or a share.')
+        if not steps > 0 or (steps > 1 and steps != int(steps)):
+            raise UserError(f'{where}.steps: {steps} steps; every phase needs one at least.')
+    check_rules(phase['rules'], where)
+
+
+def check_injected(laid: Sequence[Phase], outline: Outline) -> None:
+    """Raises UserError if an injected leaf is never trained, and so would do nothing."""
+    never = [
+        path
+        for path in outline.injected
+        if not any(trained_by(phase.rules, path) for phase in laid)
+    ]
+    if never:
+        raise UserError(
+            f'{KEY}: the injected leaf {never[0]!r} is trained in no phase, so it would change '
+            "nothing. Add a rule for it, or take a policy by name, such as 'injected'."
+        )
+
+
+def trained_by(rules: trees.Rules, path: str) -> bool:
+    """Whether the first rule that matches a path trains it."""
+    compiled = ((trees.compile_rule(pattern, KEY), value) for pattern, value in rules)
+    first = (value for regex, value in compiled if regex.fullmatch(path))
+    return next(first, None) is not None
 
 
 def check_rules(rules: Any, where: str) -> None:

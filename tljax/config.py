@@ -117,12 +117,16 @@ def default() -> ConfigDict:
                 rename=(),  # (expression, replacement) pairs on source paths
                 resize=(),  # (expression, 'position' or 'channels') pairs on target paths
                 unused=(),  # expressions: source leaves that nothing needs to read
+                # Whether batch statistics are estimated on the training subset before the first
+                # update; otherwise they begin as the source's.
+                adapt_norm=False,
             ),
             optim=dict(
                 name='adamw',
                 lr=1e-3,
                 schedule='cosine',
                 warmup_steps=0,
+                restart=True,  # the schedule in each phase of a policy; False runs over all of them
                 weight_decay=0.0,  # of matrices and convolution kernels
                 momentum=0.9,  # of sgd
                 clip=0.0,  # largest global gradient norm; 0 is no clipping

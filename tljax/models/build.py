@@ -104,6 +104,18 @@ class Model:
                 child.use_running_average = True
         return nnx.graphdef(module)
 
+    def estimating_graph(self) -> nnx.GraphDef:
+        """As in evaluation, but normalising by each batch, whose statistics are kept as they are.
+
+        A batch's mean and variance then stand in the place of the running ones.
+        """
+        module = nnx.eval_shape(lambda: self.make(streams(jax.random.key(0))))
+        module.eval()
+        for _, child in nnx.iter_modules(module):
+            if hasattr(child, 'use_running_average') and hasattr(child, 'momentum'):
+                child.use_running_average, child.momentum = False, 0.0
+        return nnx.graphdef(module)
+
 
 def merge(graph: nnx.GraphDef, params: Tree, batch_stats: Tree) -> Any:
     """The callable module; the arrays may be traced."""

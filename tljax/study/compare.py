@@ -20,6 +20,7 @@ from tljax.train import experiment as experiment_lib
 from tljax.train import sources
 from tljax.train.loop import stop_requested
 from tljax.train.workdir import check, claim, read_json, write_json
+from tljax.transfer.policies import is_from_scratch
 
 ARMS = ('transfer', 'scratch')
 
@@ -71,6 +72,11 @@ def compare(config: ConfigDict, workdir: Path, command: str, *, quiet: bool = Fa
     began = time.monotonic()
     if not config.source.uri:
         raise UserError('compare needs a source to compare with scratch: set config.source.uri.')
+    if is_from_scratch(experiment_lib.policy_of(config)):
+        raise UserError(
+            "config.transfer.policy is 'from_scratch', which is what compare sets transfer beside "
+            'anyway. Take a policy that transfers something.'
+        )
     if jax.process_count() > 1:
         raise UserError(
             'compare runs in one process, over all of its devices; only train takes --distributed.'

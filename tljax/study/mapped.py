@@ -24,8 +24,9 @@ SHARE = 0.9  # of the device's memory that a program may fill
 
 
 def fits(arm: Arm) -> bool:
-    """Whether an arm's data lies on the device, as one program needs."""
-    return arm.pool.resident is not None and arm.validation.resident is not None
+    """Whether an arm's data lies on the device, and its runs begin without looking at it."""
+    adapts = arm.experiment.config.transfer.adapt_norm
+    return not adapts and arm.pool.resident is not None and arm.validation.resident is not None
 
 
 def run(

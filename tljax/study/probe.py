@@ -7,7 +7,6 @@ import numpy as np
 
 from tljax.models import merge
 from tljax.study.runs import Arm
-from tljax.train import experiment as experiment_lib
 from tljax.train import step as step_lib
 from tljax.train.feed import EVAL_BATCH, Feed
 
@@ -33,8 +32,7 @@ def accuracies(arm: Arm, seeds: list[int]) -> list[float] | None:
 
     results = []
     for seed in seeds:
-        init_key, _ = experiment_lib.run_keys(seed)
-        variables = arm.init(init_key, arm.experiment.loaded)
+        variables = arm.variables(seed)
         train = arm.pool.of(arm.order(seed)[0])
         results.append(_probe(features, variables, train, arm.validation))
     return results

@@ -17,6 +17,7 @@ from tljax import trees
 from tljax.data import Order
 from tljax.tasks import mean_metrics
 from tljax.train import experiment as experiment_lib
+from tljax.train import norms
 from tljax.train.experiment import Experiment
 from tljax.train.feed import Feed
 from tljax.train.loop import compiled_eval, compiled_step, own_buffers
@@ -111,6 +112,21 @@ class Arm:
         subset = self.experiment.data.subset(seed)
         return subset, Order(len(subset), self.experiment.config.train.batch_size, seed)
 
+    def variables(self, seed: int) -> experiment_lib.Variables:
+        """A seed's variables before the first update."""
+        init_key, _ = experiment_lib.run_keys(seed)
+        variables = self.init(init_key, self.experiment.loaded)
+        variables = mesh_lib.put_replicated(self.mesh, variables)
+        if not norms.wanted(self.experiment):
+            return variables
+        subset, order = self.order(seed)
+        return norms.adapted(self.estimate, variables, self.pool.of(subset), order)
+
+    @functools.cached_property
+    def estimate(self) -> norms.Estimate:
+        """Batch statistics of one batch."""
+        return norms.compiled_estimate(self.experiment)
+
     def metric(self, feed: Feed, params: Any, batch_stats: Any) -> float:
         """The task's headline metric over a feed."""
         sums = feed.evaluate(self.evaluate, params, batch_stats)
@@ -126,9 +142,8 @@ class Arm:
         points = self.points_of(spec)
         subset, order = self.order(spec.seed)
         batches = self.pool.of(subset).batches(order, 0, self.experiment.config.train.steps)
-        init_key, train_key = experiment_lib.run_keys(spec.seed)
-        variables = self.init(init_key, self.experiment.loaded)
-        variables = mesh_lib.put_replicated(self.mesh, variables)
+        variables = self.variables(spec.seed)
+        _, train_key = experiment_lib.run_keys(spec.seed)
         params = variables['params']
         state = self.programs[0].start(variables, spec.lr, train_key)
         curve: list[float] = []

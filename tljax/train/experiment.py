@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from tljax import config as config_lib
 from tljax import models, tasks, trees
 from tljax.data import Data, normalise, open_data
+from tljax.errors import UserError
 from tljax.models import Model
 from tljax.tasks import Task
 from tljax.train import optimizer
@@ -141,11 +142,12 @@ def program(experiment: Experiment, phase: policies.Phase) -> PhaseProgram:
     tx = optimizer.direction(config.optim, decisions)
     objective = step_lib.task_objective(experiment.task)
     loss_of = step_lib.loss_program(experiment.model, decisions, objective, experiment.prepare)
-    factor = optimizer.schedule(config.optim, phase.steps)
+    first, steps = (phase.first, phase.steps) if config.optim.restart else (0, config.train.steps)
+    factor = optimizer.schedule(config.optim, steps)
 
     def make_step(loss_of: step_lib.LossOf) -> step_lib.Step:
         return step_lib.make_train_step(
-            loss_of, tx, factor, accumulate=config.train.accumulate, first=phase.first
+            loss_of, tx, factor, accumulate=config.train.accumulate, first=first
         )
 
     return PhaseProgram(phase, decisions, tx, loss_of, make_step)
@@ -188,7 +190,13 @@ def opened(section: str, seed: int) -> Data:
 
 
 def check_rules(experiment: Experiment, phases: Sequence[policies.Phase]) -> None:
-    """Raises UserError if a phase's rules do not fit the model's parameters."""
+    """Raises UserError if a phase's rules do not fit the model, or `adapt_norm` does not."""
+    wanted = experiment.config.transfer.adapt_norm
+    if wanted and not trees.flatten(experiment.model.shapes()['batch_stats']):
+        raise UserError(
+            f'config.transfer.adapt_norm is set, but {experiment.config.model.name} keeps no batch '
+            'statistics that could be estimated. Leave the key out.'
+        )
     for phase in phases:
         policies.decide(phase, experiment.param_paths())
 

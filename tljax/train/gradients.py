@@ -45,7 +45,7 @@ def relative(experiment: Experiment) -> list[float]:
 def mean_gradient(
     experiment: Experiment, variables: Variables, mesh: jax.sharding.Mesh, key: jax.Array
 ) -> trees.Tree:
-    """The gradient of the task's loss over an epoch of the training subset."""
+    """The gradient of the task's loss over an epoch, the last batch filled up from the next."""
     graph = experiment.model.graph(train=False)
 
     def loss(params: Any, stats: Any, data: Any, indices: Any) -> jax.Array:
@@ -57,20 +57,14 @@ def mean_gradient(
         grads = jax.grad(loss)(params, stats, data, indices)
         return jax.tree.map(jnp.add, total, grads)
 
+    subset = experiment.data.subset(experiment.config.seed)
+    order = Order(len(subset), experiment.config.train.batch_size, experiment.config.seed)
+    count = -(-order.n // order.batch_size)
     total = jax.tree.map(jnp.zeros_like, variables['params'])
-    batches = epoch(experiment, mesh)
-    for data, indices in batches:
+    feed = Feed(experiment.data.split('train'), mesh, subset)
+    for data, indices in feed.batches(order, 0, count):
         total = add(total, variables['params'], variables['batch_stats'], data, indices)
-    return total
-
-
-def epoch(experiment: Experiment, mesh: jax.sharding.Mesh, feed: Feed | None = None) -> Any:
-    """Batches over the training subset of `config.seed`, the last one filled up from the next."""
-    config, data = experiment.config, experiment.data
-    subset = data.subset(config.seed)
-    order = Order(len(subset), config.train.batch_size, config.seed)
-    feed = Feed(data.split('train'), mesh, subset) if feed is None else feed.of(subset)
-    return feed.batches(order, 0, -(-order.n // order.batch_size))
+    return jax.tree.map(lambda leaf: leaf / count, total)
 
 
 def with_open_head(params: trees.Tree, key: jax.Array) -> trees.Tree:

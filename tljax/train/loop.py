@@ -22,6 +22,7 @@ from tljax.errors import Interrupted, RunError, UserError
 from tljax.progress import Progress
 from tljax.tasks import mean_metrics
 from tljax.train import experiment as experiment_lib
+from tljax.train import norms
 from tljax.train import step as step_lib
 from tljax.train.checkpoint import Checkpoints
 from tljax.train.experiment import Experiment, PhaseProgram
@@ -99,6 +100,9 @@ class Run:
         init_key, train_key = experiment_lib.run_keys(seed)
         variables = jax.jit(experiment.init)(init_key, experiment.loaded)
         variables = mesh_lib.put_replicated(self.mesh, variables)
+        if norms.wanted(experiment):
+            estimate = norms.compiled_estimate(experiment)
+            variables = norms.adapted(estimate, variables, self.feed, self.order)
         _, self.frozen = self.program.split(variables['params'])
         state = self.program.start(variables, self.config.optim.lr, train_key)
         self.state: TrainState = mesh_lib.put_replicated(self.mesh, own_buffers(state))

@@ -92,10 +92,10 @@ def test_what_is_no_manifest_is_refused(data, reason):
 
 def test_the_table_shows_every_leaf_and_what_is_trained():
     trained = {
-        'backbone/conv/bias': None,
-        'backbone/conv/kernel': 1e-4,
-        'head/bias': 0.1,
-        'head/kernel': 0.1,
+        'backbone/conv/bias': 'frozen',
+        'backbone/conv/kernel': 'lr 0.0001',
+        'head/bias': 'lr 0.1',
+        'head/kernel': 'lr 0.1',
     }
     assert everything().table(trained).split('\n') == [
         'leaf                  action   shape         dtype    trained    from',

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from tljax import config as config_lib
@@ -46,6 +47,7 @@ class Experiment:
       loaded: path -> array for every leaf that surgery took from the source; {} from scratch.
       manifest: surgery's record, or None from scratch.
       card: the source's, or None from scratch.
+      policy: that the phases are of, a block that was chosen by gradients named.
     """
 
     config: ConfigDict
@@ -56,6 +58,7 @@ class Experiment:
     loaded: dict[str, Any]
     manifest: Manifest | None
     card: dict[str, Any] | None
+    policy: Any = 'full'
 
     def init(self, key: jax.Array, loaded: Mapping[str, Any] | None = None) -> Variables:
         """The variables before the first update: fresh ones, the loaded leaves put over them.
@@ -178,9 +181,9 @@ def build(config: ConfigDict, source: Source | None, *, data: Data | None = None
     kept = {entry.path for entry in manifest.entries if entry.action in ('reset', 'unused')}
     loaded = {path: np.asarray(leaf) for path, leaf in fitted.items() if path not in kept}
     experiment = Experiment(config, data, task, model, (), loaded, manifest, source.card)
-    phases = settled_phases(experiment)
-    check_rules(experiment, phases)
-    return dataclasses.replace(experiment, phases=phases)
+    experiment = settled(experiment)
+    check_rules(experiment, experiment.phases)
+    return experiment
 
 
 @functools.lru_cache(maxsize=4)
@@ -222,13 +225,16 @@ def planned_phases(experiment: Experiment) -> tuple[policies.Phase, ...]:
     return policies.phases(policy_of(config), config.train.steps, experiment.model.outline())
 
 
-def settled_phases(experiment: Experiment) -> tuple[policies.Phase, ...]:
-    """The policy's phases, a block that it chooses by gradients chosen."""
+def settled(experiment: Experiment) -> Experiment:
+    """The experiment with its policy's phases, a block that this chooses by gradients chosen."""
     from tljax.train import gradients  # which needs this module
 
     config, outline = experiment.config, experiment.model.outline()
     policy = policies.settled(policy_of(config), lambda: gradients.relative(experiment))
-    return policies.phases(policy, config.train.steps, outline)
+    if policy != policy_of(config):
+        logging.info('%s: %s.', policies.KEY, policy)
+    phases = policies.phases(policy, config.train.steps, outline)
+    return dataclasses.replace(experiment, phases=phases, policy=policy)
 
 
 def policy_of(config: ConfigDict) -> Any:

@@ -258,6 +258,7 @@ class Run:
             'examples': self.step * self.config.train.batch_size,
             'seconds': self.seconds,
             'source': experiment.card,
+            'policy': experiment.policy,
         }
         manifest = experiment.manifest.to_json() if experiment.manifest else None
         save_model(directory, self.variables(), card, manifest)

@@ -93,15 +93,15 @@ class Manifest:
             f'{percent(reused, total)}) come from the source; {", ".join(parts)}.'
         )
 
-    def table(self, trained: Mapping[str, float | None] | None = None) -> str:
+    def table(self, trained: Mapping[str, str] | None = None) -> str:
         """One aligned line for each entry, under a line of headings.
 
         Args:
-          trained: target leaf -> learning rate, or None where it is frozen; leaves that are not
-            in it, such as batch statistics, get '-'. Without it the column is left out.
+          trained: target leaf -> words on how it is trained; leaves that are not in it, such as
+            batch statistics, get '-'. Without it the column is left out.
 
         >>> entry = Entry('head/bias', 'renamed', 'fc/bias', (10,), (10,), 'float32')
-        >>> print(Manifest((entry,)).table({'head/bias': 0.1}))
+        >>> print(Manifest((entry,)).table({'head/bias': 'lr 0.1'}))
         leaf       action   shape  dtype    trained  from
         head/bias  renamed  (10,)  float32  lr 0.1   fc/bias
         """
@@ -113,7 +113,7 @@ class Manifest:
                     entry.action,
                     str(entry.shape),
                     entry.dtype,
-                    '' if entry.action == 'unused' else rate(trained or {}, entry.path),
+                    '' if entry.action == 'unused' else (trained or {}).get(entry.path, '-'),
                     origin(entry),
                 ]
             )
@@ -141,14 +141,6 @@ def origin(entry: Entry) -> str:
         parts.append(str(entry.source_shape))
     text = ' '.join(parts)
     return ': '.join(filter(None, [text, entry.note]))
-
-
-def rate(trained: Mapping[str, float | None], path: str) -> str:
-    """The learning rate of a leaf, for people."""
-    if path not in trained:
-        return '-'
-    lr = trained[path]
-    return 'frozen' if lr is None else f'lr {lr:g}'
 
 
 def percent(part: int, whole: int) -> str:

@@ -20,7 +20,7 @@ from tljax.train.feed import Feed
 def relative(experiment: Experiment) -> list[float]:
     """Each block's gradient norm over its parameters' norm, before the first update.
 
-    Relative gradient norm (Lee et al. 2023, "Surgical fine-tuning", section 4.2), of the loss over
+    Relative gradient norm (Lee et al. 2023, "Surgical fine-tuning", section 4), of the loss over
     the training subset of `config.seed`, in evaluation mode. Kernels of the head that start at zero
     would let no gradient through; for this measurement alone they are drawn at random.
 

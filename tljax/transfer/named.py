@@ -82,7 +82,8 @@ def gradual(outline: Outline, *, share: float = 0.5) -> Phases:
 def layerwise_decay(outline: Outline, *, decay: float = 0.75) -> Phases:
     """Everything is trained, each stage at `decay` times the rate of the one above it.
 
-    The head's is 1 (Clark et al. 2020, "ELECTRA", appendix A; Bao et al. 2022, "BEiT").
+    The head's is 1, that of the stage below it `decay`, and so on down (Clark et al. 2020,
+    "ELECTRA", fine-tuning details in the appendix; Bao et al. 2022, "BEiT").
 
     Args:
       decay: above 0, at most 1.
@@ -123,8 +124,8 @@ def surgical(outline: Outline, *, block: str | int = 'first', head: bool = True)
 
     Args:
       block: 'first', 'middle' or 'last', the block's number from 0 on, or 'auto': the one with the
-        largest gradient relative to its parameters (section 4.2), on the training subset before
-        the first update.
+        largest gradient relative to its parameters (section 4), on the training subset of
+        `config.seed` before the first update; the runs of a study share the choice.
       head: whether the head is trained too.
     """
     blocks = outline.blocks

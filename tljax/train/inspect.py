@@ -33,6 +33,7 @@ def describe(config: ConfigDict, workdir: Path) -> str:
         manifest = experiment_lib.plan_surgery(config, leaves, target)
         parts.append(f'Source: {where}\n{manifest.summary()}')
         phases = experiment_lib.planned_phases(experiment)
+        experiment_lib.check_rules(experiment, phases)
     else:
         parts.append('Source: none; everything starts from its initialisation.')
         phases = experiment.phases

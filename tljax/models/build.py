@@ -189,13 +189,19 @@ def arguments(name: str, **changes: Any) -> dict[str, Any]:
     return {'name': name, **parameters_of(factory_of(name)), **changes}
 
 
-def build(config: Mapping[str, Any], example: Mapping[str, jax.ShapeDtypeStruct], outputs: int):
+def build(
+    config: Mapping[str, Any],
+    example: Mapping[str, jax.ShapeDtypeStruct],
+    outputs: int,
+    inject: Callable[[nnx.Module, nnx.Rngs], nnx.Module] | None = None,
+) -> Model:
     """Finds the model that `config.model` names.
 
     Args:
       config: `name` and that model's arguments.
       example: shapes of one example, without the batch axis.
       outputs: size of the head.
+      inject: `inject(module, rngs) -> module` puts other modules into it when it is made.
 
     Returns:
       A `Model`.
@@ -220,7 +226,8 @@ def build(config: Mapping[str, Any], example: Mapping[str, jax.ShapeDtypeStruct]
             )
 
     def make(rngs: nnx.Rngs) -> nnx.Module:
-        return factory(example=example, outputs=outputs, rngs=rngs, **arguments)
+        module = factory(example=example, outputs=outputs, rngs=rngs, **arguments)
+        return module if inject is None else inject(module, rngs)
 
     model = Model(make)
     try:

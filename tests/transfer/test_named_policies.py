@@ -261,6 +261,7 @@ def test_injected_needs_something_injected(models):
         ("surgical(block='top')", "block is 'top'; surgical takes one of"),
         ('surgical(block=3)', 'a number from 0 to 2, as this model has 3 blocks'),
         ('surgical(block=True)', 'block is True'),
+        ("surgical(head='no')", "head is 'no'; surgical takes True or False"),
         ('gradul', "no 'gradul'. Did you mean 'gradual'"),
         ('gradual(shares=0.1)', "gradual has no argument 'shares'. Did you mean 'share'"),
     ],

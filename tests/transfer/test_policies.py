@@ -28,6 +28,13 @@ def test_steps_are_numbers_shares_or_the_rest():
     assert [(p.first, p.end) for p in laid] == [(0, 25), (25, 35), (35, 100)]
 
 
+def test_the_rest_is_never_taken_for_a_share():
+    laid = policies.phases([{'steps': 0.94, 'rules': RULES}, {'rules': RULES}], 10, OUTLINE)
+    assert [(p.first, p.end) for p in laid] == [(0, 9), (9, 10)]
+    with pytest.raises(UserError, match='every phase needs one at least'):
+        policies.phases([{'steps': 0.96, 'rules': RULES}, {'rules': RULES}], 10, OUTLINE)
+
+
 @pytest.mark.parametrize(
     ('policy', 'said'),
     [

@@ -136,6 +136,8 @@ def surgical(outline: Outline, *, block: str | int = 'first', head: bool = True)
             f'{KEY}: block is {block!r}; surgical takes one of {BLOCKS}, or a number from 0 to '
             f'{len(blocks) - 1}, as this model has {len(blocks)} blocks.'
         )
+    if not isinstance(head, bool):
+        raise UserError(f'{KEY}: head is {head!r}; surgical takes True or False.')
     patterns = [*blocks[index], *(heads(outline) if head else [])]
     return [dict(rules=only(outline, [*patterns, *added(outline, patterns)]))]
 

@@ -70,8 +70,9 @@ def phases(
             raise UserError(f'{where}: only the last phase may leave out steps.')
         # Shares are added up before they are rounded, so that many of them end where they should.
         if steps is None:
-            steps = total_steps - exact
-        exact += steps if steps >= 1 else steps * total_steps
+            exact = total_steps
+        else:
+            exact += steps if steps >= 1 else steps * total_steps
         end = round(exact)
         if end <= first:
             raise UserError(
@@ -110,7 +111,7 @@ def settled(policy: Any, gradients: Callable[[], Sequence[float]]) -> Any:
 
 def chosen_by_gradients(policy: Any) -> bool:
     """Whether a policy's block is chosen when training begins."""
-    if not isinstance(policy, str):
+    if not isinstance(policy, str) or not policy.strip().startswith('surgical'):
         return False
     name, arguments = calls.parse(policy, POLICIES, KEY)
     return name == 'surgical' and arguments.get('block') == 'auto'

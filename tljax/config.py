@@ -21,6 +21,8 @@ from tljax.errors import UserError, nearest
 NOT_IN_FINGERPRINT = (
     'data.dir',
     'data.in_memory',
+    'prefix.dir',
+    'prefix.store',
     'source.card',  # what it says of the input is in data.*
     'source.workdir',
     'study.vectorize',
@@ -33,6 +35,9 @@ CHOICES = {
     'data.interpolation': ('auto', 'bilinear', 'bicubic'),
     'optim.name': ('adamw', 'sgd'),
     'optim.schedule': ('constant', 'cosine'),
+    'prefix.cache': ('auto', 'on', 'off'),
+    'prefix.dtype': ('float32', 'bfloat16', 'float16'),
+    'prefix.store': ('auto', 'device', 'memory', 'disk'),
     'study.vectorize': ('auto', 'on', 'off'),
 }
 LEAST = {
@@ -117,6 +122,7 @@ def default() -> ConfigDict:
                 rename=(),  # (expression, replacement) pairs on source paths
                 resize=(),  # (expression, 'position' or 'channels') pairs on target paths
                 unused=(),  # expressions: source leaves that nothing needs to read
+                regularize=(),  # such as 'l2_sp(alpha=0.1)'; see tljax.transfer.regularizers
                 # Whether batch statistics are estimated on the training subset before the first
                 # update; otherwise they begin as the source's.
                 adapt_norm=False,
@@ -130,6 +136,12 @@ def default() -> ConfigDict:
                 weight_decay=0.0,  # of matrices and convolution kernels
                 momentum=0.9,  # of sgd
                 clip=0.0,  # largest global gradient norm; 0 is no clipping
+            ),
+            prefix=dict(  # what doesn't depend on trained leaves, computed once an example
+                cache='auto',  # where it pays; 'on' wherever there is any; 'off'
+                dtype='float32',  # in which floating-point features are kept
+                store='auto',  # 'device', 'memory' or 'disk'; 'auto' is by size
+                dir='',  # kept here between runs; '' keeps nothing
             ),
             train=dict(
                 steps=1000,

@@ -57,19 +57,6 @@ def run(
         left = left[size:]
 
 
-def shared(arm: Arm, index: int) -> bool:
-    """Whether a phase's frozen leaves are the source's in every run, so that one copy serves all.
-
-    They are, if they were loaded and no phase before has trained them.
-    """
-    frozen = [path for path, value in arm.programs[index].decisions.items() if value is None]
-    phases = arm.programs[: index + 1]
-    return all(
-        path in arm.experiment.loaded and all(p.decisions[path] is None for p in phases)
-        for path in frozen
-    )
-
-
 class OutOfMemory(Exception):
     """One program of so many runs does not fit the device."""
 
@@ -79,7 +66,7 @@ class _Group:
         self.arm, self.specs = arm, specs
         self.points = arm.points_of(specs[0])
         self.orders = [arm.order(spec.seed) for spec in specs]
-        self.shared = [shared(arm, index) for index in range(len(arm.programs))]
+        self.shared = [arm.shared(index) for index in range(len(arm.programs))]
         self.evaluate = _evaluation(arm)
 
     def run(self, tick: Callable[[int], None]) -> list[RunRecord]:

@@ -18,9 +18,11 @@ from tljax.data import Order
 from tljax.tasks import mean_metrics
 from tljax.train import experiment as experiment_lib
 from tljax.train import norms
+from tljax.train import step as step_lib
 from tljax.train.experiment import Experiment
 from tljax.train.feed import Feed
-from tljax.train.loop import compiled_eval, compiled_step, own_buffers
+from tljax.train.loop import compiled_eval, own_buffers
+from tljax.train.prefixed import PhaseRunner
 from tljax.train.stopwatch import Stopwatch
 
 
@@ -98,7 +100,7 @@ class Arm:
         self.evaluate = compiled_eval(experiment)
         self.programs = [experiment_lib.program(experiment, p) for p in experiment.phases]
         self.init = jax.jit(experiment.init)
-        self.steps = [compiled_step(program) for program in self.programs]
+        self.runners = [PhaseRunner(experiment, p, self.evaluate) for p in self.programs]
         self._warm: set[int] = set()
         self.mapped: dict[Any, Any] = {}  # programs that `tljax.study.mapped` compiled
 
@@ -127,9 +129,26 @@ class Arm:
         """Batch statistics of one batch."""
         return norms.compiled_estimate(self.experiment)
 
-    def metric(self, feed: Feed, params: Any, batch_stats: Any) -> float:
+    def shared(self, index: int) -> bool:
+        """Whether what a phase freezes is the source's in every run, so that one copy serves all.
+
+        It is, if it was loaded and no phase before has trained it, or moved its statistics.
+        """
+        phases = self.programs[: index + 1]
+        stats = self.experiment.model.shapes()['batch_stats']
+        still = [step_lib.frozen_modules(p.decisions, stats) for p in phases]
+        frozen = [path for path, value in phases[-1].decisions.items() if value is None]
+        modules = [path for path in trees.flatten(stats) if path.rpartition('/')[0] in still[-1]]
+        return (
+            not norms.wanted(self.experiment)
+            and all(path in self.experiment.loaded for path in [*frozen, *modules])
+            and all(p.decisions[path] is None for p in phases for path in frozen)
+            and all(path.rpartition('/')[0] in s for s in still for path in modules)
+        )
+
+    def metric(self, evaluate: Any, feed: Feed, params: Any, batch_stats: Any) -> float:
         """The task's headline metric over a feed."""
-        sums = feed.evaluate(self.evaluate, params, batch_stats)
+        sums = feed.evaluate(evaluate, params, batch_stats)
         return mean_metrics(sums)[self.experiment.task.metric]
 
     def run(self, spec: RunSpec, tick: Callable[[int], None]) -> RunRecord:
@@ -141,35 +160,48 @@ class Arm:
         """
         points = self.points_of(spec)
         subset, order = self.order(spec.seed)
-        batches = self.pool.of(subset).batches(order, 0, self.experiment.config.train.steps)
         variables = self.variables(spec.seed)
         _, train_key = experiment_lib.run_keys(spec.seed)
         params = variables['params']
         state = self.programs[0].start(variables, spec.lr, train_key)
         curve: list[float] = []
         watch = Stopwatch()
-        for index, program in enumerate(self.programs):
+        for index, runner in enumerate(self.runners):
+            program = runner.program
             if index:
                 state = program.enter(state, params)
             frozen = program.split(params)[1]
-            fixed = program.fixed(frozen)
             state = mesh_lib.put_replicated(self.mesh, own_buffers(state))
+            with watch.paused(state):
+                ready = runner.ready(
+                    frozen,
+                    state.batch_stats,
+                    self.pool.of(subset),
+                    self.validation,
+                    shared=self.shared(index),
+                )
+            watch.add(ready.feed.seconds)
+            batches = ready.feed.batches(order, program.phase.first, program.phase.end)
             for step in range(program.phase.first, program.phase.end):
                 data, indices = next(batches)
                 if index not in self._warm:
                     with watch.paused(state):
-                        self.steps[index](own_buffers(state), fixed, data, indices)
+                        ready.step(own_buffers(state), ready.fixed, data, indices)
                     self._warm.add(index)
                 if step in points:
                     with watch.paused(state):
                         params = trees.combine(state.trainable, frozen)
-                        curve.append(self.metric(self.validation, params, state.batch_stats))
-                state, _ = self.steps[index](state, fixed, data, indices)
+                        curve.append(
+                            self.metric(ready.evaluate, ready.validation, params, state.batch_stats)
+                        )
+                state, _ = ready.step(state, ready.fixed, data, indices)
                 tick(1)
             params = trees.combine(state.trainable, frozen)
         seconds = watch.read(state)
-        curve.append(self.metric(self.validation, params, state.batch_stats))
-        test = None if spec.trial else self.metric(self.test, params, state.batch_stats)
+        curve.append(self.metric(ready.evaluate, ready.validation, params, state.batch_stats))
+        test = None
+        if not spec.trial:
+            test = self.metric(self.evaluate, self.test, params, state.batch_stats)
         return RunRecord(points, curve, test, seconds, int(state.bad_step))
 
     def points_of(self, spec: RunSpec) -> list[int]:

@@ -22,6 +22,8 @@ class Feed:
       subset: which of them, (n,) int32; None is all.
     """
 
+    seconds = 0.0  # that went into preparing it and count as training
+
     def __init__(self, split: Split, mesh: jax.sharding.Mesh, subset: np.ndarray | None = None):
         self.split, self.mesh = split, mesh
         self.subset = np.arange(len(split), dtype=np.int32) if subset is None else subset
@@ -58,20 +60,25 @@ class Feed:
         size = min(EVAL_BATCH, len(self.subset))
         size += -size % self.mesh.size
         total: dict[str, float] = {}
-        source = None if self.resident is not None else self.split.source()
         for positions, weight in eval_batches(len(self.subset), size):
-            chosen = self.subset[positions]
-            if source is None:
-                data, indices = self.resident, self._indices(chosen)
-            else:
-                rows = [source[int(i)] for i in self._local(chosen)]
-                data = mesh_lib.put_batch(self.mesh, _stack(rows))
-                indices = None
+            data, indices = self.at(self.subset[positions])
             weights = mesh_lib.put_batch(self.mesh, self._local(weight))
             sums = jax.device_get(evaluate(params, batch_stats, data, indices, weights))
             for name, value in sums.items():
                 total[name] = total.get(name, 0.0) + float(value)
         return total
+
+    def at(self, chosen: np.ndarray) -> tuple[Mapping[str, jax.Array], jax.Array | None]:
+        """Some examples of the split, (size,) int32, to be gathered or as a batch already."""
+        if self.resident is not None:
+            return self.resident, self._indices(chosen)
+        return mesh_lib.put_batch(self.mesh, self.read(self._local(chosen))), None
+
+    def read(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """The same on the host."""
+        source = self.split.source()
+        rows = [source[int(i)] for i in chosen]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
     def _local(self, array: np.ndarray) -> np.ndarray:
         """This process's share of an array's first axis."""
@@ -80,7 +87,3 @@ class Feed:
 
     def _indices(self, indices: np.ndarray) -> jax.Array:
         return mesh_lib.put_batch(self.mesh, self._local(indices))
-
-
-def _stack(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

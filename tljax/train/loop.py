@@ -29,6 +29,7 @@ from tljax.train.experiment import Experiment, PhaseProgram
 from tljax.train.feed import Feed
 from tljax.train.metrics import MetricWriter
 from tljax.train.model_dir import save_model
+from tljax.train.prefixed import PhaseRunner, Ready
 from tljax.train.state import TrainState
 from tljax.train.stopwatch import Stopwatch
 from tljax.train.workdir import check, claim, write_json
@@ -109,7 +110,8 @@ class Run:
 
     def _enter(self, phase: Any) -> None:
         self.program: PhaseProgram = experiment_lib.program(self.experiment, phase)
-        self.compiled_step = compiled_step(self.program)
+        self.runner = PhaseRunner(self.experiment, self.program, self.evaluate)
+        self.ready: Ready | None = None
 
     def params(self) -> trees.Tree:
         return trees.combine(self.state.trainable, self.frozen)
@@ -164,11 +166,15 @@ class Run:
     def go(self, checkpoints: Checkpoints, writer: MetricWriter, progress: Progress, stop) -> None:
         """The training loop; at each step, in this order: phase, evaluation, save, stop, update."""
         train, watch, warm = self.config.train, Stopwatch(self.seconds), None
-        batches = self.feed.batches(self.order, self.step, train.steps)
         while True:
             phase = self.experiment.phase_at(self.step)
             if phase != self.program.phase:
                 self.switch(phase)
+            if self.ready is None:
+                with watch.paused(self.state):
+                    self.ready = ready = self.prepared()
+                watch.add(ready.feed.seconds)
+                batches = ready.feed.batches(self.order, self.step, train.steps)
             last, metric = self.step == train.steps, None
             if last or self.step % train.eval_every == 0:
                 with watch.paused(self.state):
@@ -186,21 +192,30 @@ class Run:
                     f'{checkpoints.directory}; the same command goes on from there.'
                 )
             data, indices = next(batches)
-            fixed = self.program.fixed(self.frozen)
             if phase != warm:
                 with watch.paused(self.state):  # compilation is no training
-                    self.compiled_step(own_buffers(self.state), fixed, data, indices)
+                    ready.step(own_buffers(self.state), ready.fixed, data, indices)
                 warm = phase
-            self.state, metrics = self.compiled_step(self.state, fixed, data, indices)
+            self.state, metrics = ready.step(self.state, ready.fixed, data, indices)
             self.step += 1
             if self.step % train.log_every == 0:
                 self.check_finite(checkpoints)
                 writer.write(self.step - 1, {f'train/{k}': v for k, v in metrics.items()})
             progress.update(1)
 
+    def prepared(self) -> Ready:
+        """The phase's step and batches, or what is left of them behind a frozen prefix."""
+        decision = self.runner.decide(len(self.feed.subset))
+        words = 'computed once' if decision.worth else 'not kept'
+        logging.info('Frozen prefix: %s; %s.', words, decision.reason)
+        stats = self.state.batch_stats
+        return self.runner.ready(self.frozen, stats, self.feed, self.validation)
+
     def report(self, checkpoints: Checkpoints, writer: MetricWriter, progress: Progress) -> float:
         """Evaluates on validation; returns the headline metric, turned so that higher is better."""
-        sums = self.validation.evaluate(self.evaluate, self.params(), self.state.batch_stats)
+        assert self.ready is not None
+        evaluate, validation = self.ready.evaluate, self.ready.validation
+        sums = validation.evaluate(evaluate, self.params(), self.state.batch_stats)
         values = mean_metrics(sums)
         if not all(map(math.isfinite, values.values())):
             raise RunError(self.diverged(self.step, checkpoints))
@@ -304,15 +319,6 @@ def compiled_eval(experiment: Experiment):
         return evaluate(params, batch_stats, batch)
 
     return jax.jit(run)
-
-
-def compiled_step(program: PhaseProgram):
-    """`step(state, fixed, data, indices)`, jitted; it takes over the state's buffers."""
-
-    def run_step(state, fixed, data, indices):
-        return program.step(state, fixed, step_lib.gather(data, indices))
-
-    return jax.jit(run_step, donate_argnums=0)
 
 
 def own_buffers(state: TrainState) -> TrainState:

@@ -25,6 +25,10 @@ class Stopwatch:
         yield
         self._since = time.monotonic()
 
+    def add(self, seconds: float) -> None:
+        """Counts time that was spent while it was paused."""
+        self._total += seconds
+
     def read(self, pending: Any) -> float:
         """Seconds counted until the work that `pending` depends on was done."""
         jax.block_until_ready(pending)

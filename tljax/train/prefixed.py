@@ -1,0 +1,325 @@
+"""A phase ready to run: the step as it is, or what is left of it behind a frozen prefix."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tljax import trees
+from tljax.train import features
+from tljax.train import step as step_lib
+from tljax.train.experiment import Experiment, PhaseProgram
+from tljax.train.feed import EVAL_BATCH, Feed
+from tljax.transfer import prefix
+from tljax.transfer.prefix import kinds
+
+WORTH = 0.1  # share of a phase's operations that a prefix must save
+
+
+@dataclasses.dataclass(frozen=True)
+class Ready:
+    """What a run needs in a phase.
+
+    Attributes:
+      step: `step(state, fixed, data, indices) -> state, metrics`, jitted.
+      fixed: what the step reads and never writes.
+      feed: training examples, or their features.
+      evaluate: `evaluate(params, batch_stats, data, indices, weight) -> sums`, jitted.
+      validation: its examples, or their features.
+    """
+
+    step: Callable[..., Any]
+    fixed: Any
+    feed: Feed
+    evaluate: Callable[..., Any]
+    validation: Feed
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """Whether a phase keeps features, and why.
+
+    Attributes:
+      worth: whether it does.
+      reason: in words.
+      saved: share of the phase's matrix products and convolutions that aren't done.
+      nbytes: of the training features.
+    """
+
+    worth: bool
+    reason: str
+    saved: float = 0.0
+    nbytes: int = 0
+
+
+class PhasePrefix:
+    """The train step and the evaluation of one phase, cut behind their frozen prefix.
+
+    Args:
+      experiment: the arm.
+      program: one of its phases.
+    """
+
+    def __init__(self, experiment: Experiment, program: PhaseProgram):
+        self.experiment, self.program = experiment, program
+        shapes = experiment.model.shapes()
+        modules = step_lib.frozen_modules(program.decisions, shapes['batch_stats'])
+        stats = trees.flatten(shapes['batch_stats'])
+        self._still = {path: path.rpartition('/')[0] in modules for path in stats}
+        self._shapes = shapes
+        self.dtype = experiment.config.prefix.dtype
+        train = experiment.config.train
+        self.size = train.batch_size // train.accumulate
+        trainable, frozen = program.split(shapes['params'])
+        still, moving = self.still_and_moving(shapes['batch_stats'])
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        self.train = prefix.cut(
+            self._loss,
+            (trainable, moving, key),
+            (program.fixed(frozen), still),
+            self._batch(self.size),
+            (
+                jax.tree.map(lambda _: kinds.TRAINED, trainable),
+                jax.tree.map(lambda _: kinds.STATISTICS, moving),
+                kinds.RANDOM,
+            ),
+        )
+
+    def still_and_moving(self, batch_stats: trees.Tree) -> tuple[trees.Tree, trees.Tree]:
+        """Batch statistics that stay, and those that move."""
+        return trees.partition(batch_stats, self._still)
+
+    def _batch(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        example = self.experiment.data.example
+        return {k: jax.ShapeDtypeStruct((size, *s.shape), s.dtype) for k, s in example.items()}
+
+    def _loss(self, live: Any, constant: Any, batch: Any) -> Any:
+        (trainable, moving, key), (fixed, still) = live, constant
+        stats = trees.combine(still, moving)
+        return self.program.loss_of(trainable, fixed, stats, batch, key)
+
+    @functools.cached_property
+    def step(self) -> step_lib.Step:
+        """`step(state, folded, features)`, not jitted."""
+
+        def loss_of(trainable, folded, batch_stats, batch, key):
+            _, moving = self.still_and_moving(batch_stats)
+            return self.train.suffix((trainable, moving, key), folded, in_order(batch))
+
+        return self.program.make_step(loss_of)
+
+    def evaluation(self, size: int) -> prefix.Cut:
+        """The evaluation of `size` examples, cut at the same leaves."""
+        evaluate = step_lib.make_eval_step(
+            self.experiment.model, self.experiment.task, self.experiment.prepare
+        )
+
+        def sums(live: Any, constant: Any, batch: Any) -> Any:
+            (trainable, moving, weight), (frozen, still) = live, constant
+            params, stats = trees.combine(trainable, frozen), trees.combine(still, moving)
+            return evaluate(params, stats, {**batch, 'weight': weight})
+
+        trainable, frozen = self.program.split(self._shapes['params'])
+        still, moving = self.still_and_moving(self._shapes['batch_stats'])
+        weight = jax.ShapeDtypeStruct((size,), jnp.float32)
+        return prefix.cut(sums, (trainable, moving, weight), (frozen, still), self._batch(size))
+
+    def constant(self, frozen: trees.Tree, batch_stats: trees.Tree) -> Any:
+        """What the train step's prefix reads: copies of statistics, since steps take theirs over."""
+        still, _ = self.still_and_moving(batch_stats)
+        return self.program.fixed(frozen), jax.tree.map(jnp.copy, still)
+
+    def shapes(self, cut: prefix.Cut) -> dict[str, jax.ShapeDtypeStruct]:
+        """The features of one example as they are kept, by name."""
+        return {
+            f'feature{n}': jax.ShapeDtypeStruct(
+                shape.shape,
+                self.dtype if jnp.issubdtype(shape.dtype, jnp.floating) else shape.dtype,
+            )
+            for n, shape in enumerate(cut.features)
+        }
+
+    def decide(self, examples: int) -> Decision:
+        """Whether keeping features pays, for so many training examples.
+
+        It saves the prefix's operations in all but the first pass over the data. Behind it, a
+        step does what is left three times: forward, and twice as much backward.
+        """
+        phase, config = self.program.phase, self.experiment.config
+        epochs = phase.steps * config.train.batch_size / examples
+        whole = self.train.prefix_flops + 3 * self.train.suffix_flops
+        share = self.train.prefix_flops / whole if whole else 0.0
+        saved = share * max(1 - 1 / epochs, 0.0)
+        nbytes = examples * sum(s.size * s.dtype.itemsize for s in self.shapes(self.train).values())
+        where = features.place_of(nbytes, config.prefix.store)
+        facts = (
+            f"{saved:.0%} of the phase's operations, for {nbytes:,} bytes of features of "
+            f'{examples} examples ({where}), read {epochs:.1f} times'
+        )
+        ended = '; it ends at: ' + '; '.join(self.train.ended_by) if self.train.ended_by else ''
+        if not self.train.prefix_flops:
+            return Decision(False, 'nothing in front of what is trained is worth keeping' + ended)
+        if saved < WORTH and config.prefix.cache == 'auto':
+            return Decision(False, f'it would save only {facts}{ended}', saved, nbytes)
+        return Decision(True, f'it saves {facts}{ended}', saved, nbytes)
+
+
+def in_order(batch: Mapping[str, Any]) -> list[Any]:
+    """Features by number: of a dict jit sorts the names, and 10 comes before 2."""
+    return [batch[f'feature{n}'] for n in range(len(batch))]
+
+
+class PhaseRunner:
+    """One phase of an arm, its programs compiled once for all runs.
+
+    Args:
+      experiment: the arm.
+      program: the phase.
+      evaluate: the arm's jitted evaluation, for where no features are kept.
+    """
+
+    def __init__(self, experiment: Experiment, program: PhaseProgram, evaluate: Any):
+        self.experiment, self.program, self.plain_evaluate = experiment, program, evaluate
+        self._tables: dict[str, features.Table] = {}
+        self._disk: features.Disk | None = None
+
+    @functools.cached_property
+    def plain_step(self) -> Any:
+        def run_step(state, fixed, data, indices):
+            return self.program.step(state, fixed, step_lib.gather(data, indices))
+
+        return jax.jit(run_step, donate_argnums=0)
+
+    @functools.cached_property
+    def kept(self) -> PhasePrefix | None:
+        """The cut programs; None where there can be none."""
+        if self.why_not():
+            return None
+        return PhasePrefix(self.experiment, self.program)
+
+    def why_not(self) -> str:
+        """What rules a prefix out before anything is traced; '' if nothing does."""
+        if self.experiment.config.prefix.cache == 'off':
+            return 'config.prefix.cache is off'
+        if all(value is not None for value in self.program.decisions.values()):
+            return 'every leaf is trained'
+        if jax.process_count() > 1:
+            return 'several processes would each need the features of all examples'
+        return ''
+
+    def decide(self, examples: int) -> Decision:
+        """Whether this phase keeps features of so many training examples, and why."""
+        if self.kept is None:
+            return Decision(False, self.why_not())
+        return self.kept.decide(examples)
+
+    def ready(
+        self,
+        frozen: trees.Tree,
+        batch_stats: trees.Tree,
+        feed: Feed,
+        validation: Feed,
+        *,
+        shared: bool = False,
+    ) -> Ready:
+        """What a run needs in this phase.
+
+        Args:
+          frozen: the run's frozen half.
+          batch_stats: at the phase's beginning.
+          feed: its training examples.
+          validation: its validation examples.
+          shared: whether frozen half and statistics are the same in every run, so that features
+            are too.
+        """
+        if not self.decide(len(feed.subset)).worth:
+            fixed = self.program.fixed(frozen)
+            return Ready(self.plain_step, fixed, feed, self.plain_evaluate, validation)
+        cut = self.kept
+        assert cut is not None
+        if not shared:
+            self._tables = {}
+        constant = cut.constant(frozen, batch_stats)
+        trained = self._features('train', cut.train, cut.size, constant, feed)
+        size, evaluation = self._evaluation(len(validation.subset), validation.mesh.size)
+        eval_constant = (frozen, constant[1])
+        validated = self._features('validation', evaluation, size, eval_constant, validation)
+        folded = jax.jit(evaluation.fold)(eval_constant)
+        evaluate = functools.partial(self._evaluate, folded)
+        return Ready(self._step, jax.jit(cut.train.fold)(constant), trained, evaluate, validated)
+
+    @functools.cached_property
+    def _step(self) -> Any:
+        assert self.kept is not None
+        step = self.kept.step
+
+        def run_step(state, folded, data, indices):
+            return step(state, folded, step_lib.gather(data, indices))
+
+        return jax.jit(run_step, donate_argnums=0)
+
+    @functools.cache  # noqa: B019 - a runner lives as long as its study
+    def _evaluation(self, examples: int, devices: int) -> tuple[int, prefix.Cut]:
+        """The batch size in which a feed evaluates, and the evaluation cut for it."""
+        assert self.kept is not None
+        size = min(EVAL_BATCH, examples)
+        size += -size % devices
+        cut = self.kept.evaluation(size)
+        split = self.program.split
+
+        def evaluate(folded, params, batch_stats, data, indices, weight):
+            trainable, _ = split(params)
+            assert self.kept is not None
+            _, moving = self.kept.still_and_moving(batch_stats)
+            rows = in_order(step_lib.gather(data, indices))
+            return cut.suffix((trainable, moving, weight), folded, rows)
+
+        self._evaluate = jax.jit(evaluate)
+        return size, cut
+
+    def _features(self, name: str, cut: prefix.Cut, size: int, constant: Any, feed: Feed) -> Feed:
+        """A feed of features in the place of one of examples."""
+        assert self.kept is not None
+        shapes, prefix_config = self.kept.shapes(cut), self.experiment.config.prefix
+        nbytes = len(feed.subset) * sum(s.size * s.dtype.itemsize for s in shapes.values())
+        place = features.place_of(nbytes, prefix_config.store)
+        if name not in self._tables:
+            directory, key = None, ''
+            if place == 'disk' or prefix_config.dir:
+                key = self._key(name, cut, constant, feed)
+                self._disk = self._disk or features.Disk.at(prefix_config.dir)
+                directory = self._disk.path / key[:20]
+
+            @jax.jit
+            def run(constant, data, indices):
+                values = cut.prefix(constant, step_lib.gather(data, indices))
+                pairs = zip(shapes.items(), values, strict=True)
+                return {name: value.astype(shape.dtype) for (name, shape), value in pairs}
+
+            def compute(chosen: np.ndarray) -> Mapping[str, Any]:
+                return jax.device_get(run(constant, *feed.at(chosen)))
+
+            compute(np.zeros(size, np.int32))  # compiles, so that the table's time leaves it out
+            length = len(feed.split)
+            self._tables[name] = features.Table(shapes, compute, size, length, directory, key)
+        table = self._tables[name]
+        table.ensure(feed.subset)
+        return features.FeatureFeed(table, feed.subset, feed.mesh, place)
+
+    def _key(self, name: str, cut: prefix.Cut, constant: Any, feed: Feed) -> str:
+        """Tells features apart: by weights, data, preprocessing, program and dtype."""
+        assert self.kept is not None
+        data = self.experiment.data
+        held = feed.split.arrays().values() if feed.split.in_memory else ()
+        return features.digest(
+            f'{name} {data.full_name} {data.record(self.experiment.config.seed)}',
+            f'{self.experiment.config.data} {self.kept.dtype} {jax.__version__}',
+            cut.fingerprint(),
+            feed.split.labels(),
+            *held,
+            *jax.tree.leaves(jax.device_get(constant)),
+        )

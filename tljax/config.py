@@ -118,6 +118,8 @@ def default() -> ConfigDict:
             ),
             transfer=dict(
                 policy=FieldReference('full', field_type=object),  # a name, or a list of phases
+                # (expression over module paths, method) pairs, such as ('.*/query', 'lora(rank=4)')
+                inject=(),
                 reset=(),  # expressions: target leaves left at their initialisation
                 rename=(),  # (expression, replacement) pairs on source paths
                 resize=(),  # (expression, 'position' or 'channels') pairs on target paths

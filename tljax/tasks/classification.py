@@ -49,11 +49,11 @@ class Classification:
 
     def loss(self, model: Any, batch: Mapping[str, jax.Array], rng: jax.Array):
         logits_BxC = model(batch, rngs=nnx.Rngs(dropout=rng))
-        losses_B, hits_B = self._score(logits_BxC, batch['label'], self.label_smoothing)
+        losses_B, hits_B = self._score(logits_BxC, self.targets(batch), self.label_smoothing)
         return losses_B.mean(), {'accuracy': hits_B.mean()}
 
     def sums(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        losses_B, hits_B = self._score(model(batch), batch['label'], 0.0)
+        losses_B, hits_B = self._score(model(batch), self.targets(batch), 0.0)
         weight_B = batch['weight']
         return {
             'loss': (losses_B * weight_B).sum(),
@@ -69,7 +69,22 @@ class Classification:
         best = int(probabilities_C.argmax())
         return {'label': self.label_names[best], 'probability': float(probabilities_C[best])}
 
-    def _score(self, logits_BxC, label_B, smoothing):
-        target_BxC = optax.smooth_labels(jax.nn.one_hot(label_B, len(self.label_names)), smoothing)
-        losses_B = optax.softmax_cross_entropy(logits_BxC, target_BxC)
-        return losses_B, (logits_BxC.argmax(-1) == label_B).astype(jnp.float32)
+    def targets(self, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Each class's share of each example, before smoothing: (batch, classes).
+
+        Args:
+          batch: with `label`; mixed examples have `other_label` too, and `share` of the first.
+        """
+        first_BxC = jax.nn.one_hot(batch['label'], len(self.label_names))
+        if 'other_label' not in batch:
+            return first_BxC
+        other_BxC = jax.nn.one_hot(batch['other_label'], len(self.label_names))
+        share_Bx1 = batch['share'][:, None]
+        return share_Bx1 * first_BxC + (1 - share_Bx1) * other_BxC
+
+    def _score(self, logits_BxC, target_BxC, smoothing):
+        smoothed_BxC = optax.smooth_labels(target_BxC, smoothing)
+        losses_B = optax.softmax_cross_entropy(logits_BxC, smoothed_BxC)
+        # Of a mixed example, the share of the label that was hit.
+        hits_B = jnp.take_along_axis(target_BxC, logits_BxC.argmax(-1)[:, None], 1)[:, 0]
+        return losses_B, hits_B

@@ -4,11 +4,12 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -21,9 +22,11 @@ from tljax.tasks import Task
 from tljax.train import optimizer
 from tljax.train import state as state_lib
 from tljax.train import step as step_lib
-from tljax.transfer import Manifest, apply, plan, policies
+from tljax.transfer import Manifest, apply, peft, plan, policies, regularizers
+from tljax.transfer.manifest import REUSED
 
 Variables = dict[str, trees.Tree]
+NO_REGULARIZERS = regularizers.Setting(())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Experiment:
       manifest: surgery's record, or None from scratch.
       card: the source's, or None from scratch.
       policy: that the phases are of, a block that was chosen by gradients named.
+      setting: the regularisers.
+      reference: what they need of the source; see `tljax.train.reference`.
     """
 
     config: ConfigDict
@@ -59,6 +64,8 @@ class Experiment:
     manifest: Manifest | None
     card: dict[str, Any] | None
     policy: Any = 'full'
+    setting: regularizers.Setting = NO_REGULARIZERS
+    reference: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def init(self, key: jax.Array, loaded: Mapping[str, Any] | None = None) -> Variables:
         """The variables before the first update: fresh ones, the loaded leaves put over them.
@@ -89,6 +96,12 @@ class Experiment:
     def param_paths(self) -> list[str]:
         return list(trees.flatten(self.model.shapes()['params']))
 
+    def objective(self) -> step_lib.Objective:
+        """The task's loss, with the regularisers around it if there are any."""
+        if self.setting.regularizers:
+            return regularizers.make(self.task, self.setting)
+        return step_lib.task_objective(self.task)
+
     def phase_at(self, step: int) -> policies.Phase:
         """The phase that step belongs to; the end of training belongs to the last."""
         return next((p for p in self.phases if step < p.end), self.phases[-1])
@@ -100,6 +113,7 @@ class PhaseProgram:
 
     Attributes:
       make_step: the step for a loss, `loss_of` or what is left of it behind a frozen prefix.
+      reference: what regularisers need beside the model, as shapes.
     """
 
     phase: policies.Phase
@@ -107,15 +121,24 @@ class PhaseProgram:
     tx: Any
     loss_of: step_lib.LossOf
     make_step: Callable[[step_lib.LossOf], step_lib.Step]
+    reference: Any = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def step(self) -> step_lib.Step:
         """`step(state, fixed, batch) -> state, metrics`."""
         return self.make_step(self.loss_of)
 
-    def fixed(self, frozen: trees.Tree) -> step_lib.Fixed:
-        """What the step reads and never writes, from the frozen half."""
-        return {'frozen': frozen, 'reference': {}}
+    def fixed(
+        self, frozen: trees.Tree, reference: Mapping[str, Any] | None = None
+    ) -> step_lib.Fixed:
+        """What the step reads and never writes: the frozen half, and what regularisers need.
+
+        Args:
+          frozen: or its shapes.
+          reference: of `tljax.train.reference`; None is its shapes.
+        """
+        reference = self.reference if reference is None else reference
+        return {'frozen': frozen, 'reference': reference}
 
     def split(self, params: trees.Tree) -> tuple[trees.Tree, trees.Tree]:
         """The trainable and the frozen half."""
@@ -142,8 +165,10 @@ def program(experiment: Experiment, phase: policies.Phase) -> PhaseProgram:
     """
     config = experiment.config
     decisions = policies.decide(phase, experiment.param_paths())
+    pulls = regularizers.gradients(experiment.setting, frozenset(experiment.loaded))
     tx = optimizer.direction(config.optim, decisions)
-    objective = step_lib.task_objective(experiment.task)
+    tx = optax.chain(*pulls, tx) if pulls else tx
+    objective = experiment.objective()
     loss_of = step_lib.loss_program(experiment.model, decisions, objective, experiment.prepare)
     first, steps = (phase.first, phase.steps) if config.optim.restart else (0, config.train.steps)
     factor = optimizer.schedule(config.optim, steps)
@@ -153,16 +178,25 @@ def program(experiment: Experiment, phase: policies.Phase) -> PhaseProgram:
             loss_of, tx, factor, accumulate=config.train.accumulate, first=first
         )
 
-    return PhaseProgram(phase, decisions, tx, loss_of, make_step)
+    shapes = regularizers.reference_shapes(experiment)
+    return PhaseProgram(phase, decisions, tx, loss_of, make_step, shapes)
 
 
-def build(config: ConfigDict, source: Source | None, *, data: Data | None = None) -> Experiment:
+def build(
+    config: ConfigDict,
+    source: Source | None,
+    *,
+    data: Data | None = None,
+    injected: bool | None = None,
+) -> Experiment:
     """Puts an experiment together and checks that its parts fit.
 
     Args:
       config: of `tljax.config.resolve`.
       source: what is reused; None is from scratch, with every leaf trained.
       data: the data, if it is open already.
+      injected: whether the model has the leaves that `config.transfer` injects; None is where
+        there is a source.
 
     Raises:
       UserError: anything in the config that does not fit the data, the model or the source.
@@ -171,16 +205,31 @@ def build(config: ConfigDict, source: Source | None, *, data: Data | None = None
         data = opened(json.dumps(config_lib.plain(config)['data']), config.seed)
     data.subset(config.seed)  # too few labels are found here, before anything is trained
     task = tasks.create(config.task, data.label_names)
-    model = models.build(config.model, data.example, task.outputs)
+    injected = source is not None if injected is None else injected
+    inject = injector_of(config) if injected else None
+    model = models.build(config.model, data.example, task.outputs, inject)
     if source is None or policies.is_from_scratch(policy_of(config)):
         phases = policies.phases('full', config.train.steps, model.outline())
-        return Experiment(config, data, task, model, phases, {}, None, None)
+        setting = regularizers.outfit(config, model, task, data.example).setting
+        return Experiment(config, data, task, model, phases, {}, None, None, setting=setting)
     shapes = flat_variables(model.shapes())
-    manifest = plan_surgery(config, source.leaves, shapes)
+    manifest = plan_surgery(config, source.leaves, shapes, model.outline().injected)
     fitted = apply(manifest, source.leaves, shapes)
-    kept = {entry.path for entry in manifest.entries if entry.action in ('reset', 'unused')}
+    kept = {entry.path for entry in manifest.entries if entry.action not in REUSED}
     loaded = {path: np.asarray(leaf) for path, leaf in fitted.items() if path not in kept}
-    experiment = Experiment(config, data, task, model, (), loaded, manifest, source.card)
+    outfit = regularizers.outfit(config, model, task, data.example, source.leaves, loaded)
+    experiment = Experiment(
+        config,
+        data,
+        task,
+        outfit.model,
+        (),
+        {**loaded, **outfit.loaded},
+        manifest,
+        source.card,
+        setting=outfit.setting,
+        reference=outfit.reference,
+    )
     experiment = settled(experiment)
     check_rules(experiment, experiment.phases)
     return experiment
@@ -214,8 +263,11 @@ def check_fit(config: ConfigDict, source: Mapping[str, Any]) -> None:
     Raises:
       UserError: as for `build`.
     """
-    target = build(config, None)
-    plan_surgery(config, source, flat_variables(target.model.shapes()))
+    target = build(config, None, injected=True)
+    shapes, injected = flat_variables(target.model.shapes()), target.model.outline().injected
+    manifest = plan_surgery(config, source, shapes, injected)
+    loaded = {path: shapes[path] for path in manifest.reused()}
+    regularizers.outfit(config, target.model, target.task, target.data.example, source, loaded)
     check_rules(target, planned_phases(target))
 
 
@@ -242,7 +294,21 @@ def policy_of(config: ConfigDict) -> Any:
     return config_lib.plain(config)['transfer']['policy']
 
 
-def plan_surgery(config: ConfigDict, source: Mapping[str, Any], target: Mapping[str, Any]):
+def injector_of(config: ConfigDict) -> Any:
+    """What makes the model with the leaves that `config.transfer` injects; None without any."""
+    policy = policy_of(config)
+    pairs = peft.chosen(policy, config_lib.plain(config)['transfer']['inject'])
+    if not pairs or not config.source.uri or policies.is_from_scratch(policy):
+        return None
+    return peft.injector(pairs)
+
+
+def plan_surgery(
+    config: ConfigDict,
+    source: Mapping[str, Any],
+    target: Mapping[str, Any],
+    injected: Collection[str] = (),
+) -> Manifest:
     """Surgery's plan under `config.transfer`."""
     transfer = config.transfer
     return plan(
@@ -252,6 +318,7 @@ def plan_surgery(config: ConfigDict, source: Mapping[str, Any], target: Mapping[
         reset=tuple(transfer.reset),
         resize=tuple(transfer.resize),
         unused=tuple(transfer.unused),
+        injected=injected,
     )
 
 

@@ -18,6 +18,7 @@ from tljax.train import experiment as experiment_lib
 from tljax.train.experiment import Source
 from tljax.train.loop import train
 from tljax.train.model_dir import load_card, load_model, model_metadata
+from tljax.transfer import regularizers
 from tljax.transfer.policies import is_from_scratch
 
 CONFIG = 'config:'
@@ -99,7 +100,15 @@ def check_keys(config: ConfigDict) -> None:
     if config.source.uri:
         return
     default = config_lib.flat(config_lib.default())
+    for regularizer in regularizers.parse(config.transfer.regularize):
+        if regularizer.of_source:
+            raise UserError(
+                f'{regularizers.KEY} has {regularizer.name}, which is about a source, and '
+                'config.source.uri is empty. Name a source, or leave it out.'
+            )
     for key, value in config_lib.flat(config).items():
+        if key == 'transfer.regularize':
+            continue
         if key.startswith('transfer.') and value != default.get(key):
             raise UserError(
                 f'config.{key} is set, but config.source.uri is empty: without a source everything '

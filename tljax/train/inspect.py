@@ -23,14 +23,15 @@ def describe(config: ConfigDict, workdir: Path) -> str:
     Raises:
       UserError: whatever would stop the run: a leaf that doesn't fit, a dead rule.
     """
-    experiment = experiment_lib.build(config, None)
+    experiment = experiment_lib.build(config, None, injected=True)
     found = sources.shapes(config, workdir)
     target = experiment_lib.flat_variables(experiment.model.shapes())
     parts = [_data(experiment), _model(experiment)]
     manifest = plan({}, target, reset=('.*',))
     if found:
         leaves, where = found
-        manifest = experiment_lib.plan_surgery(config, leaves, target)
+        injected = experiment.model.outline().injected
+        manifest = experiment_lib.plan_surgery(config, leaves, target, injected)
         parts.append(f'Source: {where}\n{manifest.summary()}')
         phases = experiment_lib.planned_phases(experiment)
         experiment_lib.check_rules(experiment, phases)

@@ -84,7 +84,7 @@ def _trained(config: ConfigDict, workdir: Path) -> tuple[Experiment, dict[str, A
         )
     check_claim(claim, config, 'train')
     variables, _ = load_model(workdir / 'model')
-    return experiment_lib.build(config, None), variables
+    return experiment_lib.build(config, None, injected=True), variables
 
 
 def _files(source: Path) -> list[Path]:

@@ -114,12 +114,11 @@ def recast(module: Any, kind: type, **leaves: jax.Array) -> Any:
 
 def altered(module: Any, kind: type, **attributes: Any) -> Any:
     """A shallow copy of another class, some of its attributes replaced; fine within a trace."""
-    new = object.__new__(kind)
+    new: Any = object.__new__(kind)
     vars(new).update(vars(module), **attributes)
     return new
 
 
-@functools.cache
 def mixed(mixin: type, base: type) -> type:
     """The class that extends `base` by `mixin`, always the same one for the same two.
 
@@ -130,8 +129,15 @@ def mixed(mixin: type, base: type) -> type:
     >>> made.__name__, made is mixed(Doubled, nnx.Linear)
     ('DoubledLinear', True)
     """
+    return _CLASSES(mixin, base)
+
+
+def _extended(mixin: type, base: type) -> type:
     name = f'{mixin.__name__}{base.__name__}'
     return type(name, (mixin, base), {'__module__': mixin.__module__, '__doc__': mixin.__doc__})
+
+
+_CLASSES: Any = functools.cache(_extended)  # one class for the same two: graphs compare by class
 
 
 def shortened(pattern: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from tljax.errors import UserError
 
 REUSED = ('loaded', 'renamed', 'resized')
-ACTIONS = (*REUSED, 'reset', 'unused')
+ACTIONS = (*REUSED, 'reset', 'injected', 'unused')
 FRESH = 'fresh initialisation'
 
 
@@ -19,11 +19,11 @@ class Entry:
     Attributes:
       path: the target leaf; '' where a source leaf is unused.
       action: 'loaded' (same path, same shape), 'renamed' (another path), 'resized' (another
-        shape, perhaps another path too), 'reset' (fresh initialisation), 'unused' (a source leaf
-        that nothing reads).
-      source_path: the source leaf; '' where a target leaf is reset.
+        shape, perhaps another path too), 'reset' (fresh initialisation), 'injected' (a leaf that
+        was added to the architecture, fresh too), 'unused' (a source leaf that nothing reads).
+      source_path: the source leaf; '' where a target leaf is reset or injected.
       shape: of the target leaf; of the source leaf where that is unused.
-      source_shape: of the source leaf; None where a target leaf is reset.
+      source_shape: of the source leaf; None where a target leaf is reset or injected.
       dtype: name of the leaf's dtype, the same on both sides.
       note: for people.
       how: the resizer, or ''.
@@ -127,9 +127,9 @@ class Manifest:
         return '\n'.join(line.rstrip() for line in lines)
 
 
-def reset_entry(path: str, leaf: Any) -> Entry:
+def reset_entry(path: str, leaf: Any, action: str = 'reset') -> Entry:
     """The entry of a target leaf that takes nothing from the source."""
-    return Entry(path, 'reset', '', tuple(leaf.shape), None, str(leaf.dtype), FRESH)
+    return Entry(path, action, '', tuple(leaf.shape), None, str(leaf.dtype), FRESH)
 
 
 def origin(entry: Entry) -> str:

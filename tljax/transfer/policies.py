@@ -12,7 +12,10 @@ from typing import Any
 from tljax import calls, trees
 from tljax.errors import UserError
 from tljax.models import Outline
+from tljax.transfer import peft
 from tljax.transfer.named import KEY, POLICIES
+
+KNOWN = {**POLICIES, **peft.POLICIES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +59,8 @@ def phases(
     """
     called = KEY
     if isinstance(policy, str):
-        name, arguments = calls.parse(policy, POLICIES, KEY)
-        policy, called = POLICIES[name](outline, **arguments), f'{KEY} {name}'
+        name, arguments = calls.parse(policy, KNOWN, KEY)
+        policy, called = KNOWN[name](outline, **arguments), f'{KEY} {name}'
     if not policy:
         raise UserError(f'{KEY} is an empty list: it needs one phase at least.')
     laid: list[Phase] = []
@@ -103,7 +106,7 @@ def settled(policy: Any, gradients: Callable[[], Sequence[float]]) -> Any:
     """
     if not chosen_by_gradients(policy):
         return policy
-    name, arguments = calls.parse(policy, POLICIES, KEY)
+    name, arguments = calls.parse(policy, KNOWN, KEY)
     norms = list(gradients())
     arguments['block'] = norms.index(max(norms))
     return f'{name}({", ".join(f"{key}={value!r}" for key, value in arguments.items())})'
@@ -113,7 +116,7 @@ def chosen_by_gradients(policy: Any) -> bool:
     """Whether a policy's block is chosen when training begins."""
     if not isinstance(policy, str) or not policy.strip().startswith('surgical'):
         return False
-    name, arguments = calls.parse(policy, POLICIES, KEY)
+    name, arguments = calls.parse(policy, KNOWN, KEY)
     return name == 'surgical' and arguments.get('block') == 'auto'
 
 

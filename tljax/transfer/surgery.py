@@ -13,7 +13,7 @@ Expressions match whole paths, the first match wins, and a rule that decides not
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -87,6 +87,7 @@ def plan(
     reset: Sequence[str] = (),
     resize: Sequence[Any] = (),
     unused: Sequence[str] = (),
+    injected: Collection[str] = (),
 ) -> Manifest:
     """Decides what happens to every leaf; reads shapes and dtypes only.
 
@@ -97,6 +98,8 @@ def plan(
       reset: expressions. The source leaf of a leaf that is reset counts as unused.
       resize: (expression, how) pairs; see `tljax.transfer.resize`.
       unused: expressions. Where several source leaves get one path, those it matches give way.
+      injected: target leaves that were added to the architecture; they are fresh where the source
+        has none of that path, and no rule is about them then.
 
     Raises:
       UserError: naming the leaves, shapes, config key and remedy, for up to 8 problems at once: a
@@ -119,11 +122,15 @@ def plan(
     resizes = RuleList('resize', resize, 'how')
     spares = RuleList('unused', unused)
     check_hows(resizes)
+    new = {path for path in injected if path not in source}
+    whole, target = target, {path: leaf for path, leaf in target.items() if path not in new}
     pairing = pair(source, target, renames, resets, spares)
     hows = {path: found[1] for path in open_to(pairing, target) if (found := resizes.find(path))}
     entries, misfits = [], []
-    for path in target:
-        if path in pairing.fresh:
+    for path in whole:
+        if path in new:
+            entries.append(reset_entry(path, whole[path], 'injected'))
+        elif path in pairing.fresh:
             entries.append(reset_entry(path, target[path]))
         elif path in pairing.taken:
             goes = (path, pairing.taken[path], source, target, hows.get(path, ''))
@@ -284,7 +291,7 @@ def apply(manifest: Manifest, source: Leaves, target: Leaves) -> dict[str, Any]:
 
 def value(entry: Entry, source: Leaves, target: Leaves) -> Any:
     """What a target leaf gets."""
-    if entry.action == 'reset':
+    if entry.action in ('reset', 'injected'):
         return target[entry.path]
     leaf = source[entry.source_path]
     return resizers.resize(entry.how, leaf, entry.shape) if entry.action == 'resized' else leaf

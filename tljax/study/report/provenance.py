@@ -23,6 +23,7 @@ ACTIONS = {
     'renamed': 'taken from the source under another path',
     'resized': 'taken from the source and brought to another shape',
     'reset': 'left at its fresh initialisation',
+    'injected': 'added to the architecture, fresh',
     'unused': 'in the source, not used',
 }
 

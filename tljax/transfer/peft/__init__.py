@@ -2,6 +2,6 @@
 
 from tljax.transfer.injection import Injected
 from tljax.transfer.peft.merging import merge
-from tljax.transfer.peft.methods import METHODS, Method, injector
+from tljax.transfer.peft.methods import METHODS, POLICIES, Method, chosen, injector
 
-__all__ = ['METHODS', 'Injected', 'Method', 'injector', 'merge']
+__all__ = ['METHODS', 'POLICIES', 'Injected', 'Method', 'chosen', 'injector', 'merge']

@@ -11,8 +11,9 @@ from flax import nnx
 
 from tljax import calls
 from tljax.errors import UserError
+from tljax.models import Outline
 from tljax.models.transformer import Attention
-from tljax.transfer import injection
+from tljax.transfer import injection, named
 from tljax.transfer.peft import low_rank
 
 # Where a method goes if nothing is said: paths of a model, bottom to top.
@@ -31,19 +32,23 @@ class Method:
     parts: tuple[tuple[Places, injection.Factory], ...]
     where: str = ''
 
-    def rules(self, module: nnx.Module, name: str) -> list[tuple[str, injection.Factory]]:
+    def rules(self, module: nnx.Module, text: str) -> list[tuple[str, injection.Factory]]:
         """The rules for a model.
+
+        Args:
+          text: the call that the method is of, for error messages.
 
         Raises:
           UserError: the method has no place in it.
         """
         if self.where:
             return [(self.where, factory) for _, factory in self.parts[:1]]
+        name = text.partition('(')[0]
         found = [(places(module), factory) for places, factory in self.parts]
         if not any(paths for paths, _ in found):
             raise UserError(
-                f'{name} has no place of its own in a {type(module).__name__}. Say where, as in '
-                f"{name}(where='backbone/.*'), or take another method."
+                f'{named.KEY}: {name} has no place of its own in a {type(module).__name__}. Say '
+                f"where, as in {name}(where='backbone/.*'), or take another method."
             )
         return [('|'.join(map(re.escape, paths)), factory) for paths, factory in found if paths]
 
@@ -76,28 +81,72 @@ def dora(*, rank: int = 8, alpha: float = 16.0, where: str = '') -> Method:
 METHODS: dict[str, Callable[..., Method]] = {'lora': lora, 'dora': dora}
 
 
+def as_policy(name: str) -> Callable[..., list[dict[str, Any]]]:
+    """The policy of that name: what the method injects is trained, and the head."""
+
+    @functools.wraps(METHODS[name])
+    def policy(outline: Outline, **arguments: Any) -> list[dict[str, Any]]:
+        return named.injected(outline)
+
+    return policy
+
+
+POLICIES = {name: as_policy(name) for name in METHODS}
+
+
+def chosen(policy: Any, rules: Sequence[Any]) -> tuple[tuple[str, str], ...]:
+    """What `config.transfer` injects, as (expression, method) pairs; '' is a policy's own places.
+
+    Args:
+      policy: `config.transfer.policy`.
+      rules: `config.transfer.inject`.
+
+    Raises:
+      UserError: a rule is no pair of strings.
+
+    >>> chosen('lora(rank=4)', [])
+    (('', 'lora(rank=4)'),)
+    >>> chosen('full', [('.*/query', 'lora')])
+    (('.*/query', 'lora'),)
+    """
+    for rule in rules:
+        pair = isinstance(rule, list | tuple) and len(rule) == 2
+        if not pair or not all(isinstance(part, str) and part for part in rule):
+            raise UserError(
+                f'{injection.KEY}: {rule!r} is no rule; a rule is a pair of an expression over '
+                "module paths and a method, such as ('.*/attention/query', 'lora(rank=4)')."
+            )
+    pairs = [(pattern, method) for pattern, method in rules]
+    is_method = isinstance(policy, str) and policy.strip().partition('(')[0].strip() in METHODS
+    return (*pairs, *([('', policy)] if is_method else []))
+
+
 def injector(
-    calls_by_rule: Sequence[tuple[str, str]], key: str = injection.KEY
+    pairs: Sequence[tuple[str, str]],
 ) -> Callable[[nnx.Module, nnx.Rngs], nnx.Module]:
     """What `models.build` takes to make a model with injected leaves.
 
     Args:
-      calls_by_rule: (expression over module paths, method) pairs, such as
+      pairs: (expression over module paths, method) pairs, such as
         ('backbone/.*/query', 'lora(rank=4)'); with '' for the expression the method goes where it
-        says itself.
-      key: the config key, for error messages.
+        says itself, as a policy does.
 
     Raises:
       UserError: there is no such method or argument.
     """
-    methods = [(pattern, text, method_of(text, key)) for pattern, text in calls_by_rule]
+    keys = [injection.KEY if pattern else named.KEY for pattern, _ in pairs]
+    methods = [method_of(text, key) for (_, text), key in zip(pairs, keys, strict=True)]
 
     def inject(module: nnx.Module, rngs: nnx.Rngs) -> nnx.Module:
-        rules: list[tuple[str, injection.Factory]] = []
-        for pattern, text, method in methods:
-            placed = dataclasses.replace(method, where=pattern) if pattern else method
-            rules += placed.rules(module, text.partition('(')[0])
-        return injection.inject(module, rules, rngs, key)
+        by_rule: list[tuple[str, injection.Factory]] = []
+        places: list[tuple[str, injection.Factory]] = []
+        for (pattern, text), method in zip(pairs, methods, strict=True):
+            if pattern:
+                by_rule += dataclasses.replace(method, where=pattern).rules(module, text)
+            else:
+                places += method.rules(module, text)
+        module = injection.inject(module, by_rule, rngs)
+        return injection.inject(module, places, rngs, named.KEY)
 
     return inject
 

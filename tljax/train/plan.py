@@ -10,6 +10,7 @@ from tljax import trees
 from tljax.train import experiment as experiment_lib
 from tljax.train import step as step_lib
 from tljax.train.experiment import Experiment, PhaseProgram
+from tljax.train.prefixed import PhaseRunner
 from tljax.transfer import Manifest, Phase, policies
 
 Cost = dict[str, float]
@@ -33,7 +34,7 @@ def describe(experiment: Experiment, phases: Sequence[Phase], manifest: Manifest
         name = f'Phase {number}, s' if len(phases) > 1 else 'S'
         parts.append(
             f'{name}teps {phase.first} to {phase.end - 1}:\n{_leaves(manifest, words, before)}\n'
-            f'{_statistics(experiment, program)}{_cost(cost)}'
+            f'{_statistics(experiment, program)}{_cost(cost)}\n{_prefix(experiment, program)}'
         )
         rows.append([str(number), f'{phase.first} to {phase.end - 1}', *_row(program, cost)])
         before = words
@@ -136,6 +137,14 @@ def _statistics(experiment: Experiment, program: PhaseProgram) -> str:
         return ''
     frozen = len(step_lib.frozen_modules(program.decisions, stats))
     return f'Batch statistics: {frozen} modules keep theirs, {len(modules) - frozen} move.\n'
+
+
+def _prefix(experiment: Experiment, program: PhaseProgram) -> str:
+    """A line on whether what doesn't depend on trained leaves is computed once, and why."""
+    examples = len(experiment.data.subset(experiment.config.seed))
+    decision = PhaseRunner(experiment, program, None).decide(examples)
+    words = 'computed once an example' if decision.worth else 'computed in every step'
+    return f'Frozen prefix: {words}; {decision.reason}.'
 
 
 def _cost(cost: Cost) -> str:

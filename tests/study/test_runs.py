@@ -53,6 +53,26 @@ def test_mapped_runs_equal_single_runs(small_config, small_source, policy):
     assert len({tuple(record.validation) for record in single}) == 3  # the seeds do differ
 
 
+PROBE = [{'steps': 5, 'rules': [('head/kernel', {}), ('.*', None)]}]
+PROBE += [{'rules': [('head/.*', {}), ('.*', None)]}]
+
+
+@pytest.mark.parametrize('cache', ['on', pytest.param('off', marks=pytest.mark.slow)])
+def test_mapped_runs_share_the_features_of_their_frozen_prefix(small_config, small_source, cache):
+    config = small_config(transfer={'policy': PROBE}, prefix={'cache': cache})
+    config.model.dropout = 0.0  # at the features, where it ends nothing worth keeping
+    arm = arm_of(config, small_source)
+    single = [arm.run(spec, ignore) for spec in SPECS]
+    together = records(mapped.run(arm, SPECS, ignore))
+    for one, other in zip(single, together, strict=True):
+        np.testing.assert_allclose(one.validation, other.validation, atol=1.5 / 239)
+        assert one.test == pytest.approx(other.test, abs=1.5 / 600)
+    assert mapped.maps_well(arm) == (cache == 'on')
+    programs = [program.as_text() for program in arm.mapped.values()]
+    convolves = ['f32[3,8,8,8,' in text or 'f32[24,8,8,' in text for text in programs]
+    assert convolves == [cache == 'off'] * 2
+
+
 @pytest.mark.slow
 def test_steps_beyond_a_chunk_and_of_padding(small_config, small_source, monkeypatch):
     arm = arm_of(small_config(), small_source)

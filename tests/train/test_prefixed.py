@@ -210,5 +210,5 @@ def test_frozen_leaves_are_not_read_by_the_step_behind_the_prefix():
 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(RunError, match='config.prefix.dir'):
+    with pytest.raises(RunError, match=r'config\.prefix\.dir'):
         losses(experiment_of(prefix__cache='on', prefix__dir=str(tmp_path / 'file' / 'below')), 1)

@@ -207,12 +207,20 @@ class Ledger:
 
     def run(self, arm: Arm, specs: Sequence[RunSpec]) -> Iterator[tuple[RunSpec, RunRecord]]:
         """Runs, mapped into one program or one after another."""
-        if specs and vectorized(arm):
+        trials = bool(specs) and specs[0].trial
+        # Seconds are compared between arms, whose runs go one way; those of trials are not.
+        mapping = vectorized(arm) or (trials and self.maps_trials(arm))
+        if specs and mapping:
             logging.info('%d runs as one program.', len(specs))
             yield from mapped.run(arm, specs, self.tick)
         else:
             for spec in specs:
                 yield spec, arm.run(spec, self.tick)
+
+    def maps_trials(self, arm: Arm) -> bool:
+        """Whether trials run as one program on a CPU too: only products on kept features."""
+        choice = arm.experiment.config.study.vectorize
+        return choice == 'auto' and mapped.fits(arm) and mapped.maps_well(arm)
 
     def kept(self, path: Path, identity: str) -> RunRecord | None:
         """The record in a file; None if there is none, or it is damaged or of something else."""

@@ -1,5 +1,6 @@
 """Many runs as one program: mapped over runs, scanned over steps, data on the device."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,8 +14,9 @@ from tljax import mesh as mesh_lib
 from tljax import trees
 from tljax.data import eval_batches
 from tljax.errors import RunError
-from tljax.study.runs import Arm, RunRecord, RunSpec
+from tljax.study.runs import Arm, RunRecord, RunSpec, shown_of
 from tljax.train import experiment as experiment_lib
+from tljax.train import reference
 from tljax.train import step as step_lib
 from tljax.train.feed import EVAL_BATCH, Feed
 from tljax.train.loop import own_buffers
@@ -25,8 +27,18 @@ SHARE = 0.9  # of the device's memory that a program may fill
 
 def fits(arm: Arm) -> bool:
     """Whether an arm's data lies on the device, and its runs begin without looking at it."""
-    adapts = arm.experiment.config.transfer.adapt_norm
-    return not adapts and arm.pool.resident is not None and arm.validation.resident is not None
+    experiment = arm.experiment
+    looks = experiment.config.transfer.adapt_norm or reference.looks_at_data(experiment.setting)
+    return not looks and arm.pool.resident is not None and arm.validation.resident is not None
+
+
+def maps_well(arm: Arm) -> bool:
+    """Whether mapped runs are faster on a CPU too: all of them train on shared features alone."""
+    first = arm.order(arm.experiment.config.seed)[0]
+    return all(
+        arm.shared(index) and runner.maps_well(len(first))
+        for index, runner in enumerate(arm.runners)
+    )
 
 
 def run(
@@ -61,6 +73,31 @@ class OutOfMemory(Exception):
     """One program of so many runs does not fit the device."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What all runs of a phase do.
+
+    Attributes:
+      step: `step(state, fixed, batch) -> state`, of one run.
+      evaluate: `evaluate(state, fixed, valid) -> sums` over validation, of one run.
+      fixed: what they read and never write.
+      axis: that of runs in `fixed`, or in its parts; None if they share it.
+      data: training examples or features.
+      valid: those of validation.
+      rows: row of each example in `data`; None where it is the example's number.
+      seconds: that went into features.
+    """
+
+    step: Callable[..., Any]
+    evaluate: Callable[..., Any]
+    fixed: Any
+    axis: Any
+    data: Any
+    valid: Any
+    rows: np.ndarray | None
+    seconds: float
+
+
 class _Group:
     def __init__(self, arm: Arm, specs: Sequence[RunSpec]):
         self.arm, self.specs = arm, specs
@@ -91,10 +128,12 @@ class _Group:
             state, sums, spent = self._phase(index, state, frozen, tick)
             curves += sums
             seconds += spent
-            params = trees.combine(state.trainable, self._spread(frozen, self.shared[index]))
-        curves.append(self._sums(arm.validation, params, state.batch_stats))
+            spread = self._spread(frozen, self.shared[index])
+            params = trees.combine(state.trainable, spread)
+        shown = shown_of(state, spread)
+        curves.append(self._sums(arm.validation, *shown))
         trial = self.specs[0].trial
-        test = None if trial else self._sums(arm.test, params, state.batch_stats)
+        test = None if trial else self._sums(arm.test, *shown)
         return self._records(curves, test, seconds, np.asarray(state.bad_step))
 
     def _place(self, tree: Any) -> Any:
@@ -113,57 +152,96 @@ class _Group:
 
     def _phase(self, index: int, state: Any, frozen: Any, tick: Callable[[int], None]):
         phase = self.arm.programs[index].phase
-        key = index, len(self.specs), CHUNK
+        plan = self._prefixed(index, state, frozen) or self._plain(index, frozen)
+        key = index, len(self.specs), CHUNK, plan.rows is None
         if key not in self.arm.mapped:  # trials and seeds run the same program
-            self.arm.mapped[key] = self._compile(index, state, frozen)
+            self.arm.mapped[key] = self._compile(index, state, plan)
         program = self.arm.mapped[key]
-        data, valid = self.arm.pool.resident, self.arm.validation.resident
         curves, began = [], time.monotonic()
         for first in range(phase.first, phase.end, CHUNK):
             steps = range(first, min(first + CHUNK, phase.end))
             padded = range(first, first + min(CHUNK, phase.steps))
-            indices = np.stack([self._indices(step) for step in padded])
+            indices = np.stack([self._indices(step, plan) for step in padded])
             flags = np.array([step in self.points and step in steps for step in padded])
             real = np.array([step in steps for step in padded])
-            state, sums = program(state, frozen, data, valid, indices, flags, real)
+            state, sums = program(state, plan.fixed, plan.data, plan.valid, indices, flags, real)
             sums = jax.device_get(sums)
             curves += [
                 {name: value[row] for name, value in sums.items()} for row in np.flatnonzero(flags)
             ]
             tick(len(steps) * len(self.specs))
         jax.block_until_ready(state)
-        return state, curves, time.monotonic() - began
+        return state, curves, time.monotonic() - began + plan.seconds
 
-    def _indices(self, step: int) -> np.ndarray:
-        return np.stack([subset[order.batch(step)] for subset, order in self.orders])
+    def _indices(self, step: int, plan: '_Plan') -> np.ndarray:
+        chosen = np.stack([subset[order.batch(step)] for subset, order in self.orders])
+        return chosen if plan.rows is None else plan.rows[chosen]
 
-    def _compile(self, index: int, state: Any, frozen: Any):
+    def _plain(self, index: int, frozen: Any) -> '_Plan':
+        """A phase's own step, on examples."""
+        program = self.arm.programs[index]
+
+        def step(state, fixed, batch):
+            return program.step(state, fixed, batch)[0]
+
+        def evaluate(state, fixed, valid):
+            return self.evaluate(*shown_of(state, fixed['frozen']), valid)
+
+        axis = {'frozen': None if self.shared[index] else 0, 'reference': None}
+        fixed = program.fixed(frozen, self.arm.runners[index].reference(self.arm.pool))
+        resident = self.arm.pool.resident, self.arm.validation.resident
+        return _Plan(step, evaluate, fixed, axis, *resident, None, 0.0)
+
+    def _prefixed(self, index: int, state: Any, frozen: Any) -> '_Plan | None':
+        """What is left of it behind a frozen prefix that all runs share, on features."""
+        arm, runner = self.arm, self.arm.runners[index]
+        chosen = np.unique(np.concatenate([subset for subset, _ in self.orders]))
+        if not self.shared[index] or not runner.decide(len(chosen)).worth:
+            return None
+        stats = jax.tree.map(lambda leaf: leaf[0], state.batch_stats)
+        ready = runner.ready(frozen, stats, arm.pool.of(chosen), arm.validation, shared=True)
+        if ready.feed.resident is None or ready.validation.resident is None:
+            return None
+        assert runner.kept is not None
+        behind, count = runner.kept.step, len(arm.validation.subset)
+        _, cut = runner.evaluation(count, arm.mesh.size)
+
+        def step(state, fixed, batch):
+            return behind(state, fixed[0], batch)[0]
+
+        def evaluate(state, fixed, valid):
+            def sums(batch):
+                return runner.sums(cut, fixed[1], state.trainable, state.batch_stats, batch)
+
+            return over_batches(arm.mesh.size, count, sums)(valid)
+
+        rows = np.full(len(arm.pool.subset), -1, np.int32)
+        rows[chosen] = np.arange(len(chosen), dtype=np.int32)
+        fixed = (ready.fixed, ready.eval_fixed)
+        resident = ready.feed.resident, ready.validation.resident
+        return _Plan(step, evaluate, fixed, None, *resident, rows, ready.feed.seconds)
+
+    def _compile(self, index: int, state: Any, plan: '_Plan'):
         """One chunk of steps, for all runs; steps beyond the phase's end leave the state alone."""
         arm, program = self.arm, self.arm.programs[index]
-        frozen_axis = None if self.shared[index] else 0
 
-        def one_step(state, frozen, data, indices):
-            return program.step(state, program.fixed(frozen), step_lib.gather(data, indices))[0]
+        def one_step(state, fixed, data, indices):
+            return plan.step(state, fixed, step_lib.gather(data, indices))
 
-        steps = jax.vmap(one_step, in_axes=(0, frozen_axis, None, 0))
+        steps = jax.vmap(one_step, in_axes=(0, plan.axis, None, 0))
+        evaluations = jax.vmap(plan.evaluate, in_axes=(0, plan.axis, None))
 
-        def evaluate(state, frozen, valid):
-            params = trees.combine(state.trainable, frozen)
-            return self.evaluate(params, state.batch_stats, valid)
-
-        evaluations = jax.vmap(evaluate, in_axes=(0, frozen_axis, None))
-
-        def chunk(state, frozen, data, valid, indices, flags, real):
-            shapes = jax.eval_shape(evaluations, state, frozen, valid)
+        def chunk(state, fixed, data, valid, indices, flags, real):
+            shapes = jax.eval_shape(evaluations, state, fixed, valid)
 
             def body(state, inputs):
                 indices, flag, real = inputs
                 sums = lax.cond(
                     flag,
-                    lambda: evaluations(state, frozen, valid),
+                    lambda: evaluations(state, fixed, valid),
                     lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes),
                 )
-                state = lax.cond(real, lambda: steps(state, frozen, data, indices), lambda: state)
+                state = lax.cond(real, lambda: steps(state, fixed, data, indices), lambda: state)
                 return state, sums
 
             return lax.scan(body, state, (indices, flags, real))
@@ -174,9 +252,9 @@ class _Group:
             jax.jit(chunk, donate_argnums=0)
             .lower(
                 state,
-                frozen,
-                arm.pool.resident,
-                arm.validation.resident,
+                plan.fixed,
+                plan.data,
+                plan.valid,
                 np.zeros((length, len(self.specs), batch), np.int32),
                 np.zeros(length, bool),
                 np.zeros(length, bool),
@@ -224,14 +302,32 @@ def _evaluation(arm: Arm, feed: Feed | None = None):
     evaluate = step_lib.make_eval_step(
         arm.experiment.model, arm.experiment.task, arm.experiment.prepare
     )
-    size = min(EVAL_BATCH, len(subset))
-    batches = [(subset[where], weight) for where, weight in eval_batches(len(subset), size)]
 
     def run(params, batch_stats, data):
-        parts = [
-            evaluate(params, batch_stats, {**step_lib.gather(data, where), 'weight': weight})
-            for where, weight in batches
-        ]
+        def sums(batch):
+            return evaluate(params, batch_stats, batch)
+
+        return over_batches(1, len(subset), sums, subset)(data)
+
+    return run
+
+
+def over_batches(devices: int, count: int, sums: Callable, subset: np.ndarray | None = None):
+    """`run(data) -> sums` over `count` examples, in the batches in which a feed evaluates.
+
+    Args:
+      devices: that share a batch.
+      count: of examples.
+      sums: `sums(batch) -> sums`; the batch has `weight`.
+      subset: which examples; None is the first `count`.
+    """
+    size = min(EVAL_BATCH, count)
+    size += -size % devices
+    subset = np.arange(count, dtype=np.int32) if subset is None else subset
+    batches = [(subset[where], weight) for where, weight in eval_batches(count, size)]
+
+    def run(data):
+        parts = [sums({**step_lib.gather(data, where), 'weight': w}) for where, w in batches]
         return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *parts)
 
     return run

@@ -14,6 +14,7 @@ from tljax.train import features
 from tljax.train import step as step_lib
 from tljax.train.experiment import Experiment, PhaseProgram
 from tljax.train.feed import EVAL_BATCH, Feed
+from tljax.train.reference import RunReference
 from tljax.transfer import prefix
 from tljax.transfer.prefix import kinds
 
@@ -30,6 +31,8 @@ class Ready:
       feed: training examples, or their features.
       evaluate: `evaluate(params, batch_stats, data, indices, weight) -> sums`, jitted.
       validation: its examples, or their features.
+      eval_fixed: what an evaluation of features reads and training never writes; None where no
+        features are kept.
     """
 
     step: Callable[..., Any]
@@ -37,6 +40,7 @@ class Ready:
     feed: Feed
     evaluate: Callable[..., Any]
     validation: Feed
+    eval_fixed: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +132,10 @@ class PhasePrefix:
         weight = jax.ShapeDtypeStruct((size,), jnp.float32)
         return prefix.cut(sums, (trainable, moving, weight), (frozen, still), self._batch(size))
 
-    def constant(self, frozen: trees.Tree, batch_stats: trees.Tree) -> Any:
-        """What the train step's prefix reads: copies of statistics, since steps take theirs over."""
+    def constant(self, frozen: trees.Tree, batch_stats: trees.Tree, reference: Any) -> Any:
+        """What the train step's prefix reads; statistics copied, since steps take theirs over."""
         still, _ = self.still_and_moving(batch_stats)
-        return self.program.fixed(frozen), jax.tree.map(jnp.copy, still)
+        return self.program.fixed(frozen, reference), jax.tree.map(jnp.copy, still)
 
     def shapes(self, cut: prefix.Cut) -> dict[str, jax.ShapeDtypeStruct]:
         """The features of one example as they are kept, by name."""
@@ -170,7 +174,7 @@ class PhasePrefix:
 
 def in_order(batch: Mapping[str, Any]) -> list[Any]:
     """Features by number: of a dict jit sorts the names, and 10 comes before 2."""
-    return [batch[f'feature{n}'] for n in range(len(batch))]
+    return [batch[f'feature{n}'] for n in range(len(batch)) if f'feature{n}' in batch]
 
 
 class PhaseRunner:
@@ -186,6 +190,7 @@ class PhaseRunner:
         self.experiment, self.program, self.plain_evaluate = experiment, program, evaluate
         self._tables: dict[str, features.Table] = {}
         self._disk: features.Disk | None = None
+        self.reference = RunReference(experiment)
 
     @functools.cached_property
     def plain_step(self) -> Any:
@@ -217,6 +222,16 @@ class PhaseRunner:
             return Decision(False, self.why_not())
         return self.kept.decide(examples)
 
+    def maps_well(self, examples: int) -> bool:
+        """Whether what is left behind kept features is matrix products, as of a linear probe.
+
+        Those are faster on a CPU too when runs are mapped; convolutions are slower.
+        """
+        if not self.decide(examples).worth:
+            return False
+        assert self.kept is not None
+        return self.kept.train.is_products()
+
     def ready(
         self,
         frozen: trees.Tree,
@@ -237,20 +252,21 @@ class PhaseRunner:
             are too.
         """
         if not self.decide(len(feed.subset)).worth:
-            fixed = self.program.fixed(frozen)
+            fixed = self.program.fixed(frozen, self.reference(feed))
             return Ready(self.plain_step, fixed, feed, self.plain_evaluate, validation)
         cut = self.kept
         assert cut is not None
         if not shared:
             self._tables = {}
-        constant = cut.constant(frozen, batch_stats)
+        constant = cut.constant(frozen, batch_stats, self.reference(feed))
         trained = self._features('train', cut.train, cut.size, constant, feed)
-        size, evaluation = self._evaluation(len(validation.subset), validation.mesh.size)
+        size, evaluation = self.evaluation(len(validation.subset), validation.mesh.size)
         eval_constant = (frozen, constant[1])
         validated = self._features('validation', evaluation, size, eval_constant, validation)
         folded = jax.jit(evaluation.fold)(eval_constant)
-        evaluate = functools.partial(self._evaluate, folded)
-        return Ready(self._step, jax.jit(cut.train.fold)(constant), trained, evaluate, validated)
+        evaluate = functools.partial(self._evaluate(evaluation), folded)
+        fixed = jax.jit(cut.train.fold)(constant)
+        return Ready(self._step, fixed, trained, evaluate, validated, folded)
 
     @functools.cached_property
     def _step(self) -> Any:
@@ -263,23 +279,27 @@ class PhaseRunner:
         return jax.jit(run_step, donate_argnums=0)
 
     @functools.cache  # noqa: B019 - a runner lives as long as its study
-    def _evaluation(self, examples: int, devices: int) -> tuple[int, prefix.Cut]:
+    def evaluation(self, examples: int, devices: int) -> tuple[int, prefix.Cut]:
         """The batch size in which a feed evaluates, and the evaluation cut for it."""
         assert self.kept is not None
         size = min(EVAL_BATCH, examples)
         size += -size % devices
-        cut = self.kept.evaluation(size)
-        split = self.program.split
+        return size, self.kept.evaluation(size)
 
+    def sums(self, cut: prefix.Cut, folded: Any, trainable: Any, stats: Any, batch: Any) -> Any:
+        """The task's sums over a batch of features with `weight`; not jitted."""
+        assert self.kept is not None
+        _, moving = self.kept.still_and_moving(stats)
+        return cut.suffix((trainable, moving, batch['weight']), folded, in_order(batch))
+
+    @functools.cache  # noqa: B019
+    def _evaluate(self, cut: prefix.Cut) -> Any:
         def evaluate(folded, params, batch_stats, data, indices, weight):
-            trainable, _ = split(params)
-            assert self.kept is not None
-            _, moving = self.kept.still_and_moving(batch_stats)
-            rows = in_order(step_lib.gather(data, indices))
-            return cut.suffix((trainable, moving, weight), folded, rows)
+            trainable, _ = self.program.split(params)
+            batch = {**step_lib.gather(data, indices), 'weight': weight}
+            return self.sums(cut, folded, trainable, batch_stats, batch)
 
-        self._evaluate = jax.jit(evaluate)
-        return size, cut
+        return jax.jit(evaluate)
 
     def _features(self, name: str, cut: prefix.Cut, size: int, constant: Any, feed: Feed) -> Feed:
         """A feed of features in the place of one of examples."""

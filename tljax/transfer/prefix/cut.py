@@ -11,6 +11,7 @@ from jax.extend import core
 from tljax.transfer.prefix.kinds import TRAINED, Kind, Kinds, Live, Rows, Same, shape_of
 from tljax.transfer.prefix.program import (
     Program,
+    contains,
     evaluate,
     flops,
     needed,
@@ -28,7 +29,7 @@ MOVES = (
 CHEAP = ELEMENTWISE | set(MOVES.split())
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Cut:
     """A program in three parts: `suffix(live, folded, prefix(constant, examples))` is the whole.
 
@@ -63,6 +64,10 @@ class Cut:
     def example_bytes(self) -> int:
         """What the features of one example take."""
         return sum(leaf.size * leaf.dtype.itemsize for leaf in self.features)
+
+    def is_products(self) -> bool:
+        """Whether no convolution is left behind the cut."""
+        return not contains(self.after, 'conv_general_dilated')
 
     def _inputs(self, **given: Any) -> dict[core.Var, Any]:
         """Values of the inputs that are given as pytrees, and of what the program closes over."""

@@ -113,3 +113,12 @@ def flops(eqns: Iterable[core.JaxprEqn]) -> float:
         else:
             total += sum(flops(inner.eqns) for inner in core.jaxprs_in_params(eqn.params))
     return total
+
+
+def contains(eqns: Iterable[core.JaxprEqn], name: str) -> bool:
+    """Whether an operation of that name is among them, or inside a call."""
+    return any(
+        eqn.primitive.name == name
+        or any(contains(inner.eqns, name) for inner in core.jaxprs_in_params(eqn.params))
+        for eqn in eqns
+    )

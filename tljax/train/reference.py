@@ -1,5 +1,6 @@
 """What a run's regularisers need beside the model, part of it found out before the first update."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from tljax import mesh as mesh_lib
 from tljax.data import eval_batches
 from tljax.models import merge
 from tljax.train.step import gather
-from tljax.transfer.regularizers.base import Pass, Regularizer
+from tljax.transfer.regularizers.base import Pass
 from tljax.transfer.regularizers.distillation import relation_of
 from tljax.transfer.regularizers.objective import Record, Setting, source_pass
 
@@ -25,80 +26,135 @@ def looks_at_data(setting: Setting) -> bool:
     return any(setting.needs(what) for what in MEASURED)
 
 
-def of_run(experiment: Any, feed: Any) -> dict[str, Any]:
+class RunReference:
     """What an experiment's objective needs beside the model, on its devices.
 
     Args:
       experiment: with `setting`, `reference`, `prepare` and `task`.
-      feed: of the run's training subset.
-
-    Returns:
-      `experiment.reference`, with `relation` (C, S) and `attention`, one (channels,) for each
-      stage, where they are needed.
     """
-    setting, mesh = experiment.setting, feed.mesh
-    given = mesh_lib.put_replicated(mesh, experiment.reference)
-    found = dict(given)
-    for regularizer in setting.regularizers:
-        if 'relation' in regularizer.needs:
-            found['relation'] = relation(experiment, feed, given, regularizer)
-        if 'attention' in regularizer.needs:
-            found['attention'] = attention(experiment, feed, given, regularizer)
-    return mesh_lib.put_replicated(mesh, found)
 
+    def __init__(self, experiment: Any):
+        self.experiment, self.setting = experiment, experiment.setting
+        self._last: tuple[bytes, dict[str, Any]] | None = None
 
-def relation(
-    experiment: Any, feed: Any, given: Mapping[str, Any], regularizer: Regularizer
-) -> jax.Array:
-    """Of each class, the mean of what the source says of its examples: (C, S)."""
-    temperature = regularizer.options['temperature']
+    def __call__(self, feed: Any) -> dict[str, Any]:
+        """For one run.
 
-    def sums(given: Any, batch: Any, weight_B: jax.Array) -> jax.Array:
-        logits_BxS = source_pass(experiment.setting, given, batch).logits
-        targets_BxC = experiment.task.targets(batch) * weight_B[:, None]
-        return targets_BxC.T @ jax.nn.softmax(logits_BxS / temperature)
+        Args:
+          feed: of the run's training subset.
 
-    return relation_of(total(sums, given, experiment, feed, feed.subset))
+        Returns:
+          `experiment.reference`, with `relation` (C, S) and `attention`, one (channels,) for each
+          stage, where they are needed.
+        """
+        run = feed.subset.tobytes() if looks_at_data(self.setting) else b''
+        if self._last is None or self._last[0] != run:
+            self._last = run, self._found(feed)
+        return self._last[1]
 
+    def _found(self, feed: Any) -> dict[str, Any]:
+        found = dict(mesh_lib.put_replicated(feed.mesh, self.experiment.reference))
+        if self.setting.needs('relation'):
+            sums = self.total(self._relation, found, feed, feed.subset)
+            found['relation'] = relation_of(sums)
+        if self.setting.needs('attention'):
+            found['attention'] = self.attention(found, feed)
+        return mesh_lib.put_replicated(feed.mesh, found)
 
-def attention(
-    experiment: Any, feed: Any, given: Mapping[str, Any], regularizer: Regularizer
-) -> tuple[jax.Array, ...]:
-    """Of each stage, the softmax over channels of the rise of the loss without each.
+    @functools.cached_property
+    def _relation(self) -> Any:
+        """Of each class, the sum of what the source says of its examples: (C, S)."""
+        temperature = self._option('relation', 'temperature')
 
-    The loss is that of a logistic regression (scikit-learn, its default penalty) on the source's
-    features, standardised.
-    """
-    setting, count = experiment.setting, len(feed.subset)
-    chosen = np.linspace(0, count - 1, min(count, regularizer.options['examples'])).round()
-    subset = feed.subset[chosen.astype(int)]
-    head = probe(experiment, feed, given, subset)
+        def sums(given: Any, batch: Any, weight_B: jax.Array) -> jax.Array:
+            logits_BxS = source_pass(self.setting, given, batch).logits
+            targets_BxC = self.experiment.task.targets(batch) * weight_B[:, None]
+            return targets_BxC.T @ jax.nn.softmax(logits_BxS / temperature)
 
-    def loss(masks: Any, given: Any, batch: Any, weight_B: jax.Array) -> jax.Array:
-        features_BxD = masked_pass(setting, given, batch, masks).features
-        logits_BxC = features_BxD @ head['kernel'] + head['bias'][None, :]
-        log_BxC = jax.nn.log_softmax(logits_BxC)
-        return -(experiment.task.targets(batch) * log_BxC).sum(-1) @ weight_B
+        return self._compiled(sums)
 
-    def rises(given: Any, batch: Any, weight_B: jax.Array) -> tuple[jax.Array, ...]:
-        maps = jax.eval_shape(lambda: source_pass(setting, given, batch).maps)
-        whole = tuple(jnp.ones(m.shape[-1]) for m in maps)
-        if regularizer.options['attention'] == 'gradient':
-            # Of the loss by a factor on each channel, from 1 to 0.
-            return jax.tree.map(jnp.negative, jax.grad(loss)(whole, given, batch, weight_B))
-        base = loss(whole, given, batch, weight_B)
+    def attention(self, given: Mapping[str, Any], feed: Any) -> tuple[jax.Array, ...]:
+        """Of each stage, the softmax over channels of the rise of the loss without each.
 
-        def rise(index: int, mask_C: jax.Array) -> jax.Array:
-            masks = (*whole[:index], mask_C, *whole[index + 1 :])
-            return loss(masks, given, batch, weight_B) - base
+        The loss is that of a logistic regression (scikit-learn, its default penalty) on the
+        source's features, standardised.
+        """
+        count = len(feed.subset)
+        chosen = np.linspace(0, count - 1, min(count, self._option('attention', 'examples')))
+        subset = feed.subset[chosen.round().astype(int)]
+        head = mesh_lib.put_replicated(feed.mesh, self.probe(given, feed, subset))
+        sums = self.total(self._rises, {**given, 'probe': head}, feed, subset)
+        return tuple(jax.nn.softmax(rise / len(subset)) for rise in sums)
 
-        return tuple(
-            lax.map(lambda mask_C, index=index: rise(index, mask_C), 1 - jnp.eye(len(ones)))
-            for index, ones in enumerate(whole)
-        )
+    @functools.cached_property
+    def _rises(self) -> Any:
+        """By how much the sum of the losses rises without each channel."""
 
-    sums = total(rises, given, experiment, feed, subset)
-    return tuple(jax.nn.softmax(rise / len(subset)) for rise in sums)
+        def loss(masks: Any, given: Any, batch: Any, weight_B: jax.Array) -> jax.Array:
+            features_BxD = masked_pass(self.setting, given, batch, masks).features
+            logits_BxC = features_BxD @ given['probe']['kernel'] + given['probe']['bias'][None, :]
+            targets_BxC = self.experiment.task.targets(batch)
+            return -(targets_BxC * jax.nn.log_softmax(logits_BxC)).sum(-1) @ weight_B
+
+        def rises(given: Any, batch: Any, weight_B: jax.Array) -> tuple[jax.Array, ...]:
+            maps = jax.eval_shape(lambda: source_pass(self.setting, given, batch).maps)
+            whole = tuple(jnp.ones(m.shape[-1]) for m in maps)
+            if self._option('attention', 'attention') == 'gradient':
+                # Of the loss by a factor on each channel, from 1 to 0.
+                return jax.tree.map(jnp.negative, jax.grad(loss)(whole, given, batch, weight_B))
+            base = loss(whole, given, batch, weight_B)
+
+            def rise(index: int, mask_C: jax.Array) -> jax.Array:
+                masks = (*whole[:index], mask_C, *whole[index + 1 :])
+                return loss(masks, given, batch, weight_B) - base
+
+            return tuple(
+                lax.map(functools.partial(rise, index), 1 - jnp.eye(len(ones)))
+                for index, ones in enumerate(whole)
+            )
+
+        return self._compiled(rises)
+
+    def probe(
+        self, given: Mapping[str, Any], feed: Any, subset: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """The kernel (D, C) and bias (C,) of a logistic regression on the source's features."""
+
+        def compute(given: Any, data: Any, indices: Any) -> Any:
+            batch = self.experiment.prepare(gather(data, indices))
+            return source_pass(self.setting, given, batch).features, batch['label']
+
+        compiled = jax.jit(compute, out_shardings=mesh_lib.replicated(feed.mesh))
+        pairs = []
+        for data, indices, weight in self.parts(feed, subset):
+            rows, labels = map(np.asarray, compiled(given, data, indices))
+            pairs.append((rows[weight > 0], labels[weight > 0]))
+        rows, labels = (np.concatenate(column) for column in zip(*pairs, strict=True))
+        return logistic(rows.astype(np.float64), labels, self.experiment.task.outputs)
+
+    def total(self, compiled: Any, given: Any, feed: Any, subset: np.ndarray) -> Any:
+        """The sum of `function(given, batch, weight)` over some examples."""
+        found = None
+        for data, indices, weight in self.parts(feed, subset):
+            new = compiled(given, data, indices, weight)
+            found = new if found is None else jax.tree.map(jnp.add, found, new)
+        return found
+
+    def parts(self, feed: Any, subset: np.ndarray) -> Iterator[tuple[Any, Any, np.ndarray]]:
+        """Batches that run once over some examples, with weights: 0 where a row is padding."""
+        size = self.experiment.config.train.batch_size
+        for positions, weight in eval_batches(len(subset), size):
+            yield *feed.at(subset[positions]), weight
+
+    def _compiled(self, function: Callable[..., Any]) -> Any:
+        def run(given: Any, data: Any, indices: Any, weight: Any) -> Any:
+            return function(given, self.experiment.prepare(gather(data, indices)), weight)
+
+        return jax.jit(run)
+
+    def _option(self, need: str, name: str) -> Any:
+        """An argument of the regulariser that has this need."""
+        return next(r.options[name] for r in self.setting.regularizers if need in r.needs)
 
 
 def masked_pass(setting: Setting, given: Any, batch: Any, masks: Any) -> Pass:
@@ -121,55 +177,30 @@ def _scaled(mask_C: jax.Array) -> Callable[..., jax.Array]:
     return hook
 
 
-def probe(
-    experiment: Any, feed: Any, given: Mapping[str, Any], subset: np.ndarray
-) -> dict[str, jax.Array]:
-    """The kernel (D, C) and bias of a logistic regression on the source's features."""
+def logistic(rows: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+    """A logistic regression on standardised rows, as a linear layer on them as they are.
+
+    Args:
+      rows: (n, D).
+      labels: (n,); a class without an example gets a logit that is far below.
+      classes: how many there are.
+
+    Returns:
+      `kernel` (D, classes) and `bias` (classes,), float32.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    features, classes = [], experiment.task.outputs
-
-    def compute(given: Any, data: Any, indices: Any) -> Any:
-        batch = experiment.prepare(gather(data, indices))
-        return source_pass(experiment.setting, given, batch).features, batch['label']
-
-    everywhere = jax.jit(compute, out_shardings=mesh_lib.replicated(feed.mesh))
-    for data, indices, weight in parts(experiment, feed, subset):
-        rows, labels = map(np.asarray, everywhere(given, data, indices))
-        features.append((rows[weight > 0], labels[weight > 0]))
-    x, y = (np.concatenate(column).astype(np.float64) for column in zip(*features, strict=True))
-    kernel, bias = np.zeros((x.shape[1], classes)), np.full(classes, MISSING)
-    scaler = StandardScaler().fit(x)
-    if len(set(y)) > 1:
-        fit = LogisticRegression(max_iter=1000).fit(scaler.transform(x), y)
+    kernel, bias = np.zeros((rows.shape[1], classes)), np.full(classes, MISSING)
+    scaler = StandardScaler().fit(rows)
+    present = np.unique(labels)
+    bias[present] = 0.0
+    if len(present) > 1:
+        fit = LogisticRegression(max_iter=1000).fit(scaler.transform(rows), labels)
         coefficients, intercept = fit.coef_, fit.intercept_
         if len(coefficients) == 1:  # of two classes it gives the difference
             coefficients = np.concatenate([-coefficients / 2, coefficients / 2])
             intercept = np.concatenate([-intercept / 2, intercept / 2])
-        scaled = coefficients / scaler.scale_
-        present = fit.classes_.astype(int)
+        scaled = coefficients / scaler.scale_[None, :]
         kernel[:, present], bias[present] = scaled.T, intercept - scaled @ scaler.mean_
-    return {'kernel': jnp.float32(kernel), 'bias': jnp.float32(bias)}
-
-
-def total(
-    function: Callable[..., Any], given: Any, experiment: Any, feed: Any, subset: np.ndarray
-) -> Any:
-    """The sum of `function(given, batch, weight)` over some examples."""
-
-    @jax.jit
-    def part(given: Any, data: Any, indices: Any, weight: Any) -> Any:
-        return function(given, experiment.prepare(gather(data, indices)), weight)
-
-    found = None
-    for data, indices, weight in parts(experiment, feed, subset):
-        new = part(given, data, indices, weight)
-        found = new if found is None else jax.tree.map(jnp.add, found, new)
-    return found
-
-
-def parts(experiment: Any, feed: Any, subset: np.ndarray) -> Iterator[tuple[Any, Any, np.ndarray]]:
-    """Batches that run once over some examples, with weights: 0 where a row is padding."""
-    for positions, weight in eval_batches(len(subset), experiment.config.train.batch_size):
-        yield *feed.at(subset[positions]), weight
+    return {'kernel': kernel.astype(np.float32), 'bias': bias.astype(np.float32)}

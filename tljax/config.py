@@ -44,6 +44,7 @@ LEAST = {
     'data.holdout': 0,
     'data.shots': 0,
     'optim.clip': 0,
+    'optim.ema': 0,
     'optim.lr': 1e-30,
     'optim.momentum': 0,
     'optim.warmup_steps': 0,
@@ -62,6 +63,7 @@ LEAST = {
     'train.eval_every': 1,
     'train.keep': 1,
     'train.log_every': 1,
+    'train.patience': 0,
     'train.save_every': 1,
     'train.steps': 1,
 }
@@ -69,6 +71,7 @@ LEAST = {
 
 ABOVE = {
     'optim.clip': math.inf,
+    'optim.ema': 1,
     'optim.lr': math.inf,
     'optim.momentum': 1,
     'optim.weight_decay': math.inf,
@@ -138,6 +141,7 @@ def default() -> ConfigDict:
                 weight_decay=0.0,  # of matrices and convolution kernels
                 momentum=0.9,  # of sgd
                 clip=0.0,  # largest global gradient norm; 0 is no clipping
+                ema=0.0,  # decay of moving averages, which are evaluated and saved; 0 is none
             ),
             prefix=dict(  # what doesn't depend on trained leaves, computed once an example
                 cache='auto',  # where it pays; 'on' wherever there is any; 'off'
@@ -150,6 +154,9 @@ def default() -> ConfigDict:
                 batch_size=32,
                 accumulate=1,  # micro-batches a step
                 eval_every=100,
+                # Evaluations in a row without improvement after which training stops and the best
+                # is restored; 0 trains to the end and takes what is there.
+                patience=0,
                 save_every=500,
                 log_every=20,
                 keep=2,  # newest checkpoints kept, beside the best

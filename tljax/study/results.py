@@ -216,6 +216,11 @@ def notes(study: 'Study') -> list[str]:
                 f'The best learning rate of the {name} arm, {study.lrs[name]:g}, lies at the edge '
                 'of what was tried: widen study.lr_low or study.lr_high.'
             )
+    if study.arms['transfer'].experiment.config.train.patience:
+        said.append(
+            'config.train.patience stops no run here: both arms train for their whole budget, so '
+            'that they can be compared at every step.'
+        )
     if len(study.seeds) < 5:
         said.append(f'{len(study.seeds)} seeds are a smoke test; a headline needs 10.')
     if study.vectorized:

@@ -17,12 +17,13 @@ from tljax import trees
 from tljax.data import Order
 from tljax.tasks import mean_metrics
 from tljax.train import experiment as experiment_lib
-from tljax.train import norms
+from tljax.train import norms, reference
 from tljax.train import step as step_lib
 from tljax.train.experiment import Experiment
 from tljax.train.feed import Feed
 from tljax.train.loop import compiled_eval, own_buffers
 from tljax.train.prefixed import PhaseRunner
+from tljax.train.state import TrainState, served
 from tljax.train.stopwatch import Stopwatch
 
 
@@ -141,6 +142,7 @@ class Arm:
         modules = [path for path in trees.flatten(stats) if path.rpartition('/')[0] in still[-1]]
         return (
             not norms.wanted(self.experiment)
+            and not reference.looks_at_data(self.experiment.setting)
             and all(path in self.experiment.loaded for path in [*frozen, *modules])
             and all(p.decisions[path] is None for p in phases for path in frozen)
             and all(path.rpartition('/')[0] in s for s in still for path in modules)
@@ -190,20 +192,25 @@ class Arm:
                     self._warm.add(index)
                 if step in points:
                     with watch.paused(state):
-                        params = trees.combine(state.trainable, frozen)
-                        curve.append(
-                            self.metric(ready.evaluate, ready.validation, params, state.batch_stats)
-                        )
+                        shown = shown_of(state, frozen)
+                        curve.append(self.metric(ready.evaluate, ready.validation, *shown))
                 state, _ = ready.step(state, ready.fixed, data, indices)
                 tick(1)
             params = trees.combine(state.trainable, frozen)
         seconds = watch.read(state)
-        curve.append(self.metric(ready.evaluate, ready.validation, params, state.batch_stats))
+        shown = shown_of(state, frozen)
+        curve.append(self.metric(ready.evaluate, ready.validation, *shown))
         test = None
         if not spec.trial:
-            test = self.metric(self.evaluate, self.test, params, state.batch_stats)
+            test = self.metric(self.evaluate, self.test, *shown)
         return RunRecord(points, curve, test, seconds, int(state.bad_step))
 
     def points_of(self, spec: RunSpec) -> list[int]:
         """The steps at which a run is evaluated on validation: a trial only at its end."""
         return [self.experiment.config.train.steps] if spec.trial else self.points
+
+
+def shown_of(state: TrainState, frozen: trees.Tree) -> tuple[trees.Tree, trees.Tree]:
+    """The parameters and statistics that are evaluated: averages where they are kept."""
+    trainable, batch_stats = served(state)
+    return trees.combine(trainable, frozen), batch_stats

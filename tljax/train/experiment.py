@@ -114,6 +114,7 @@ class PhaseProgram:
     Attributes:
       make_step: the step for a loss, `loss_of` or what is left of it behind a frozen prefix.
       reference: what regularisers need beside the model, as shapes.
+      ema: decay of the moving averages that are evaluated and saved; 0 keeps none.
     """
 
     phase: policies.Phase
@@ -122,6 +123,7 @@ class PhaseProgram:
     loss_of: step_lib.LossOf
     make_step: Callable[[step_lib.LossOf], step_lib.Step]
     reference: Any = dataclasses.field(default_factory=dict)
+    ema: float = 0.0
 
     @functools.cached_property
     def step(self) -> step_lib.Step:
@@ -148,13 +150,17 @@ class PhaseProgram:
     def start(self, variables: Variables, lr: Any, key: jax.Array) -> state_lib.TrainState:
         """The state before the first step of a run that begins in this phase."""
         trainable, _ = self.split(variables['params'])
-        return state_lib.create(trainable, variables['batch_stats'], self.tx, lr, key)
+        stats = variables['batch_stats']
+        return state_lib.create(trainable, stats, self.tx, lr, key, ema=self.ema > 0)
 
     def enter(self, state: state_lib.TrainState, params: trees.Tree) -> state_lib.TrainState:
         """The state at the boundary between the phase before and this one."""
         trainable, _ = self.split(params)
         opt_state = state_lib.carry_over(state.opt_state, self.tx.init(trainable))
-        return dataclasses.replace(state, trainable=trainable, opt_state=opt_state)
+        ema = state.ema
+        if ema is not None:
+            ema = {**ema, 'params': state_lib.carry_over(ema['params'], trainable)}
+        return dataclasses.replace(state, trainable=trainable, opt_state=opt_state, ema=ema)
 
 
 def program(experiment: Experiment, phase: policies.Phase) -> PhaseProgram:
@@ -175,11 +181,16 @@ def program(experiment: Experiment, phase: policies.Phase) -> PhaseProgram:
 
     def make_step(loss_of: step_lib.LossOf) -> step_lib.Step:
         return step_lib.make_train_step(
-            loss_of, tx, factor, accumulate=config.train.accumulate, first=first
+            loss_of,
+            tx,
+            factor,
+            accumulate=config.train.accumulate,
+            first=first,
+            ema=config.optim.ema,
         )
 
     shapes = regularizers.reference_shapes(experiment)
-    return PhaseProgram(phase, decisions, tx, loss_of, make_step, shapes)
+    return PhaseProgram(phase, decisions, tx, loss_of, make_step, shapes, config.optim.ema)
 
 
 def build(

@@ -29,10 +29,12 @@ from tljax.train.experiment import Experiment, PhaseProgram
 from tljax.train.feed import Feed
 from tljax.train.metrics import MetricWriter
 from tljax.train.model_dir import save_model
+from tljax.train.patience import Patience
 from tljax.train.prefixed import PhaseRunner, Ready
-from tljax.train.state import TrainState
+from tljax.train.state import TrainState, served
 from tljax.train.stopwatch import Stopwatch
 from tljax.train.workdir import check, claim, write_json
+from tljax.transfer.regularizers import without_second_head
 
 AGREE_EVERY = 20  # steps after which several processes ask each other whether to stop
 
@@ -76,6 +78,7 @@ def train(experiment: Experiment, workdir: Path, *, quiet: bool = False) -> Path
         ):
             run.go(ckpts, writer, progress, stop)
         ckpts.wait()
+        run.take_best(ckpts)
     run.save_model(model_dir)
     return model_dir
 
@@ -97,6 +100,8 @@ class Run:
         self.validation = Feed(validation, self.mesh)
         self.evaluate = compiled_eval(experiment)
         self.step, self.seconds = 0, 0.0
+        self.patience = Patience(self.config.train.patience, experiment.phases[-1].first)
+        self.best_step: int | None = None
         self._enter(experiment.phases[0])
         init_key, train_key = experiment_lib.run_keys(seed)
         variables = jax.jit(experiment.init)(init_key, experiment.loaded)
@@ -117,7 +122,9 @@ class Run:
         return trees.combine(self.state.trainable, self.frozen)
 
     def variables(self) -> experiment_lib.Variables:
-        return {'params': self.params(), 'batch_stats': self.state.batch_stats}
+        """What is evaluated and saved: moving averages where they are kept."""
+        trainable, batch_stats = served(self.state)
+        return {'params': trees.combine(trainable, self.frozen), 'batch_stats': batch_stats}
 
     def switch(self, phase: Any) -> None:
         """Goes over to another phase: splits again, keeps what optimiser state still applies."""
@@ -135,18 +142,34 @@ class Run:
             return
         self.step, tree, meta = found
         self.seconds = meta['seconds']
+        self.patience.load(meta.get('evaluations'))
         if meta['data']['identity'] != self.data_identity:
             raise UserError(
                 f'the data is not what it was when {self.workdir} was saved: its version, '
                 'its examples or their order changed. Start again in a new workdir.'
             )
-        phase = self.experiment.phase_at(self.step)
+        self._take(self.step, tree)
+        logging.info('Going on from step %d of %s.', self.step, self.workdir)
+
+    def _take(self, step: int, tree: Any) -> None:
+        """Takes up the state that a checkpoint of that step holds."""
+        phase = self.experiment.phase_at(step)
         if phase != self.program.phase:
             self._enter(phase)
         trainable, self.frozen = self.program.split(tree['params'])
         like = self.program.tx.init(trainable)
         self.state = from_checkpoint(self.state, tree, trainable, like)
-        logging.info('Going on from step %d of %s.', self.step, self.workdir)
+
+    def take_best(self, checkpoints: Checkpoints) -> None:
+        """Goes back to the best evaluation, where `train.patience` asks for it."""
+        if not self.patience.limit:
+            return
+        found = checkpoints.restore(self._abstract_at, best=True)
+        if found is None:
+            return
+        self.best_step, tree, _ = found
+        self._take(self.best_step, tree)
+        logging.info('Trained %d steps; the model is that of step %d.', self.step, self.best_step)
 
     def _abstract_at(self, step: int) -> dict[str, Any]:
         """What a checkpoint of that step holds, as shapes with shardings."""
@@ -179,8 +202,14 @@ class Run:
             if last or self.step % train.eval_every == 0:
                 with watch.paused(self.state):
                     metric = self.report(checkpoints, writer, progress)
+                # Only what is better than all before is a best checkpoint: then it doesn't depend
+                # on how often the run saves.
+                if train.patience:
+                    metric = metric if self.patience.see(self.step, metric) else None
+                    last = last or self.patience.exhausted
             stopping = not last and stop(self.step)
-            if last or stopping or (self.step and self.step % train.save_every == 0):
+            best = bool(train.patience) and metric is not None
+            if last or stopping or best or (self.step and self.step % train.save_every == 0):
                 self.seconds = watch.read(self.state)
                 self.save(checkpoints, metric)
             if last:
@@ -215,7 +244,8 @@ class Run:
         """Evaluates on validation; returns the headline metric, turned so that higher is better."""
         assert self.ready is not None
         evaluate, validation = self.ready.evaluate, self.ready.validation
-        sums = validation.evaluate(evaluate, self.params(), self.state.batch_stats)
+        variables = self.variables()
+        sums = validation.evaluate(evaluate, variables['params'], variables['batch_stats'])
         values = mean_metrics(sums)
         if not all(map(math.isfinite, values.values())):
             raise RunError(self.diverged(self.step, checkpoints))
@@ -231,6 +261,7 @@ class Run:
             'fingerprint': config_lib.fingerprint(self.config),
             'data': {'next_step': self.step, 'identity': self.data_identity},
             'seconds': self.seconds,
+            'evaluations': self.patience.to_json(),
         }
         tree = to_checkpoint(self.state, self.params())
         checkpoints.save(self.step, tree, meta, metric, force=True)
@@ -272,11 +303,12 @@ class Run:
             'steps': self.step,
             'examples': self.step * self.config.train.batch_size,
             'seconds': self.seconds,
+            **({} if self.best_step is None else {'best_step': self.best_step}),
             'source': experiment.card,
             'policy': experiment.policy,
         }
         manifest = experiment.manifest.to_json() if experiment.manifest else None
-        save_model(directory, self.variables(), card, manifest)
+        save_model(directory, without_second_head(self.variables()), card, manifest)
 
 
 def to_checkpoint(state: TrainState, params: trees.Tree) -> dict[str, Any]:
@@ -290,6 +322,7 @@ def to_checkpoint(state: TrainState, params: trees.Tree) -> dict[str, Any]:
         'lr': state.lr,
         'key': jax.random.key_data(state.key),
         'bad_step': state.bad_step,
+        **({} if state.ema is None else {'ema': state.ema}),
     }
 
 
@@ -307,6 +340,7 @@ def from_checkpoint(state: TrainState, tree: Any, trainable: trees.Tree, like: A
         lr=tree['lr'],
         key=jax.random.wrap_key_data(tree['key']),
         bad_step=tree['bad_step'],
+        ema=tree.get('ema'),
     )
 
 

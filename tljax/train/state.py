@@ -24,6 +24,8 @@ class TrainState:
       key: typed random key; each step folds its number into it.
       bad_step: the first step whose loss or gradient was not finite, or -1. From then on nothing
         moves, so that the last good parameters are still there.
+      ema: None, or the moving averages that are evaluated and saved: `params` (of the trainable
+        leaves) and `batch_stats`.
     """
 
     trainable: trees.Tree
@@ -33,6 +35,7 @@ class TrainState:
     lr: jax.Array
     key: jax.Array
     bad_step: jax.Array
+    ema: dict[str, trees.Tree] | None = None
 
 
 def create(
@@ -41,8 +44,9 @@ def create(
     tx: optax.GradientTransformation,
     lr: jax.typing.ArrayLike,
     key: jax.Array,
+    ema: bool = False,
 ) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step; `ema` is whether moving averages are kept."""
     return TrainState(
         trainable=trainable,
         batch_stats=batch_stats,
@@ -51,7 +55,41 @@ def create(
         lr=jnp.asarray(lr, jnp.float32),
         key=key,
         bad_step=jnp.int32(-1),
+        ema={'params': trainable, 'batch_stats': batch_stats} if ema else None,
     )
+
+
+def served(state: TrainState) -> tuple[trees.Tree, trees.Tree]:
+    """The trainable half and the batch statistics that are evaluated and saved.
+
+    The moving averages where they are kept. A leaf that a later phase froze is as it was frozen,
+    which is what its average would go to.
+    """
+    if state.ema is None:
+        return state.trainable, state.batch_stats
+    return state.ema['params'], state.ema['batch_stats']
+
+
+def averaged(old: Any, new: Any, decay: float, step: jax.Array) -> Any:
+    """Exponential moving averages of leaves after one more step (Polyak and Juditsky 1992).
+
+    The decay begins low, min(decay, (1 + step) / (10 + step)), as in
+    tf.train.ExponentialMovingAverage: otherwise a short run would end near where it began. What
+    doesn't change stays equal to its average bit for bit.
+
+    Args:
+      old: tree of averages, or None where none are kept.
+      new: tree of the values after the step.
+      decay: from 0 to 1.
+      step: number of steps before this one.
+
+    >>> averaged({'w': jnp.array(1.0)}, {'w': jnp.array(3.0)}, 0.5, jnp.int32(90))['w'].item()
+    2.0
+    """
+    if old is None:
+        return None
+    slow = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, b: a + ((1 - slow) * (b - a)).astype(a.dtype), old, new)
 
 
 def carry_over(old: Any, new: Any) -> Any:

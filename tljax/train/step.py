@@ -12,7 +12,7 @@ from jax import lax
 from tljax import trees
 from tljax.models import Model, batch_stats_of, merge
 from tljax.tasks import Task
-from tljax.train.state import TrainState
+from tljax.train.state import TrainState, averaged
 
 Batch = Mapping[str, jax.Array]
 Prepare = Callable[[Batch], Batch]
@@ -88,6 +88,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     first: int = 0,
+    ema: float = 0.0,
 ) -> Step:
     """One update of the trainable half.
 
@@ -100,6 +101,7 @@ def make_train_step(
       factor: factor on `state.lr`, by the number of steps since `first`.
       accumulate: number of micro-batches; the gradient is their mean.
       first: the step at which this phase begins.
+      ema: decay of the moving averages, where the state keeps any.
 
     Returns:
       `step(state, fixed, batch) -> state, metrics`, metrics with `loss`, `grad_norm` (of the
@@ -137,9 +139,10 @@ def make_train_step(
         )
         moves = jnp.isfinite(lr * optax.tree.norm(updates))
         good = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & moves & (state.bad_step < 0)
-        moved = (trainable, stats, opt_state)
-        stayed = (state.trainable, state.batch_stats, state.opt_state)
-        trainable, stats, opt_state = jax.tree.map(
+        new = {'params': trainable, 'batch_stats': stats}
+        moved = (trainable, stats, opt_state, averaged(state.ema, new, ema, state.step))
+        stayed = (state.trainable, state.batch_stats, state.opt_state, state.ema)
+        trainable, stats, opt_state, averages = jax.tree.map(
             lambda new, old: jnp.where(good, new, old), moved, stayed
         )
         state = dataclasses.replace(
@@ -149,6 +152,7 @@ def make_train_step(
             opt_state=opt_state,
             step=state.step + 1,
             bad_step=jnp.where(good | (state.bad_step >= 0), state.bad_step, state.step),
+            ema=averages,
         )
         return state, {'loss': loss, 'grad_norm': grad_norm, 'lr': lr, **aux}
 

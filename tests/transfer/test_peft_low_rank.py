@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import small_models
 from flax import nnx
+from peft_models import build, forward, moved, over
 
-from tljax import models, trees
+from tljax import trees
 from tljax.errors import UserError
 from tljax.models.layers import conv, conv3x3
 from tljax.transfer import peft
@@ -22,50 +23,22 @@ CASES = [
 QUICK = {'convnet', 'vit', 'gpt2'}
 
 
-def build(name, method, pattern=''):
-    recipe, example = small_models.SMALL[name]
-    shapes = {key: jax.ShapeDtypeStruct(shape, dtype) for key, (shape, dtype) in example.items()}
-    inject = peft.injector([(pattern, method)]) if method else None
-    return models.build(recipe, shapes, 3, inject)
-
-
-def forward(model, variables, batch):
-    graph = model.graph(train=False)
-
-    def call(variables, batch):
-        return models.merge(graph, variables['params'], variables['batch_stats'])(batch)
-
-    return np.asarray(jax.jit(call)(variables, batch))
-
-
 @pytest.mark.parametrize(
     ('name', 'method'),
     [pytest.param(*c, marks=[] if c[0] in QUICK else [pytest.mark.slow]) for c in CASES],
 )
-def test_starts_as_the_source_and_merges_exactly(name, method, key):
-    plain, model = build(name, ''), build(name, f'{method}(rank=2, alpha=3.0)')
+def test_starts_as_the_source_and_merges_exactly(name, method):
+    plain, model = build(name), build(name, f'{method}(rank=2, alpha=3.0)')
     batch = small_models.batch_of(name)
-    batch.pop('label')
     source = small_models.scattered(plain)
-    fresh = trees.flatten(model.init(key)['params'])
-    params = trees.unflatten({**fresh, **trees.flatten(source['params'])})
     expected = forward(plain, source, batch)
-    start = {**source, 'params': params}
+    start = over(model, source)
     np.testing.assert_allclose(forward(model, start, batch), expected, rtol=1e-6, atol=1e-6)
 
-    rng = np.random.default_rng(1)
-    injected = model.outline().injected
-    moved = trees.map_with_path(
-        lambda path, leaf: (
-            leaf + 0.3 * rng.normal(size=leaf.shape).astype(leaf.dtype)
-            if path in injected
-            else leaf
-        ),
-        params,
-    )
-    run = forward(model, {**source, 'params': moved}, batch)
+    trained = moved(model, start)
+    run = forward(model, trained, batch)
     assert np.abs(run - expected).max() > 1e-3 * np.abs(expected).max()
-    merged = peft.merge(model, {**source, 'params': moved})
+    merged = peft.merge(model, trained)
     assert trees.flatten(merged['params']).keys() == trees.flatten(source['params']).keys()
     np.testing.assert_allclose(
         forward(plain, merged, batch), run, rtol=2e-4, atol=2e-5 * np.abs(run).max()

@@ -10,12 +10,12 @@ from flax import nnx
 from tljax.models import text
 from tljax.models.layers import dtype_of
 from tljax.models.outline import transformer_stages
-from tljax.models.transformer import Block, layer_norm
+from tljax.models.transformer import Block, Stack, layer_norm
 
 POOLS = ('cls', 'first', 'mean')
 
 
-class Backbone(nnx.Module):
+class Backbone(Stack):
     """Embeddings, then blocks that normalise after each residual sum."""
 
     def __init__(
@@ -47,10 +47,7 @@ class Backbone(nnx.Module):
             first_BxL = jnp.zeros_like(tokens_BxL)
             x_BxLxD = x_BxLxD + self.type(first_BxL if types_BxL is None else types_BxL)
         x_BxLxD = self.dropout(self.norm(x_BxLxD), rngs=rngs)
-        mask = text.padding_mask(batch)
-        for n in range(self.layers):
-            x_BxLxD = getattr(self, f'block{n}')(x_BxLxD, mask, rngs)
-        return x_BxLxD
+        return self.through(x_BxLxD, text.padding_mask(batch), rngs)
 
     def pooled(self, batch: text.Batch, rngs: nnx.Rngs | None = None) -> jax.Array:
         """One vector a text, float32: (B, D)."""

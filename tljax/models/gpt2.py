@@ -10,7 +10,7 @@ from flax import nnx
 from tljax.models import text
 from tljax.models.layers import dtype_of
 from tljax.models.outline import transformer_stages
-from tljax.models.transformer import Block, layer_norm
+from tljax.models.transformer import Block, Stack, layer_norm
 
 POOLS = ('none', 'last')
 
@@ -27,7 +27,7 @@ class TiedHead(nnx.Module):
         )
 
 
-class Backbone(nnx.Module):
+class Backbone(Stack):
     """Embeddings, blocks that normalise what enters each part, and a last layer norm."""
 
     def __init__(self, width, layers, hidden, vocabulary, positions, dropout, block, rngs):
@@ -56,9 +56,7 @@ class Backbone(nnx.Module):
         padding = text.padding_mask(batch)
         if padding is not None:
             mask = mask & padding
-        for n in range(self.layers):
-            x_BxLxD = getattr(self, f'block{n}')(x_BxLxD, mask, rngs)
-        return self.norm(x_BxLxD)
+        return self.norm(self.through(x_BxLxD, mask, rngs))
 
 
 class Gpt2(nnx.Module):

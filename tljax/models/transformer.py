@@ -75,6 +75,7 @@ class Attention(nnx.Module):
         q_BxLxNxH = self.query(x_BxLxD).reshape(split)
         k_BxLxNxH = self.key(x_BxLxD).reshape(split)
         v_BxLxNxH = self.value(x_BxLxD).reshape(split)
+        k_BxLxNxH, v_BxLxNxH, mask = self.seen(k_BxLxNxH, v_BxLxNxH, mask)
         scores = jnp.einsum('bqnh,bknh->bnqk', q_BxLxNxH, k_BxLxNxH).astype(jnp.float32)
         scores = scores / split[-1] ** 0.5
         if mask is not None:
@@ -82,6 +83,12 @@ class Attention(nnx.Module):
             scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
         weights = self.dropout(jax.nn.softmax(scores), rngs=rngs).astype(v_BxLxNxH.dtype)
         return self.out(jnp.einsum('bnqk,bknh->bqnh', weights, v_BxLxNxH).reshape(x_BxLxD.shape))
+
+    def seen(
+        self, k_BxLxNxH: jax.Array, v_BxLxNxH: jax.Array, mask: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """The keys and values that there are to look at, and the mask; for prefixes to add to."""
+        return k_BxLxNxH, v_BxLxNxH, mask
 
 
 class Mlp(nnx.Module):
@@ -148,3 +155,28 @@ class Block(nnx.Module):
             return x + self.dropout(self.mlp(self.norm2(x)), rngs=rngs)
         x = self.norm1(x + self.dropout(self.attention(x, mask, rngs), rngs=rngs))
         return self.norm2(x + self.dropout(self.mlp(x), rngs=rngs))
+
+
+class Stack(nnx.Module):
+    """What backbones of blocks `block0` ... share: the way through the blocks.
+
+    Attributes:
+      layers: number of blocks.
+    """
+
+    layers: int
+
+    def through(
+        self,
+        x_BxLxD: jax.Array,
+        mask: jax.Array | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """All blocks, one after another; for prompts to be put in front.
+
+        Args:
+          mask: as for `Attention`; one with a row for each query is causal.
+        """
+        for n in range(self.layers):
+            x_BxLxD = getattr(self, f'block{n}')(x_BxLxD, mask, rngs)
+        return x_BxLxD

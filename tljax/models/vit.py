@@ -13,7 +13,7 @@ from flax import nnx
 
 from tljax.models.layers import dtype_of, image_shape
 from tljax.models.outline import transformer_stages
-from tljax.models.transformer import Block, layer_norm
+from tljax.models.transformer import Block, Stack, layer_norm
 
 # Table 1, and table 2 of Zhai et al. 2022 for Ti: `arguments('vit', **SIZES['S'], patch=32)`.
 SIZES = {
@@ -77,7 +77,7 @@ def sincos2d(rows: int, columns: int, width: int) -> np.ndarray:
     return np.concatenate(parts, 1)[None].astype(np.float32)
 
 
-class Backbone(nnx.Module):
+class Backbone(Stack):
     """Patches as tokens, blocks that normalise what enters them, a norm, and one vector."""
 
     def __init__(self, shape, sizes, patch, pool, class_token, position, dropout, block, rngs):
@@ -117,9 +117,7 @@ class Backbone(nnx.Module):
     def __call__(self, x_BxHxWxC: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """One vector a token, the class token's first, not yet normalised: (B, L, D)."""
         x = self.dropout(self.tokens(x_BxHxWxC), rngs=rngs)
-        for n in range(self.layers):
-            x = getattr(self, f'block{n}')(x, None, rngs)
-        return x
+        return self.through(x, None, rngs)
 
     def tokens(self, x_BxHxWxC: jax.Array) -> jax.Array:
         """Patches with their positions, behind the class token: (B, L, D).

@@ -14,7 +14,7 @@ from flax import nnx
 from tljax.models import audio, text
 from tljax.models.layers import dtype_of, uniform_init
 from tljax.models.outline import transformer_stages
-from tljax.models.transformer import Block, layer_norm
+from tljax.models.transformer import Block, Stack, layer_norm
 
 Batch = Mapping[str, jax.Array]
 CONV_NORMS = ('group', 'layer')
@@ -36,7 +36,7 @@ class Projection(nnx.Module):
         return self.linear(self.norm(x_BxFxC))
 
 
-class Backbone(nnx.Module):
+class Backbone(Stack):
     """From a wave to one vector a frame."""
 
     def __init__(self, width, layers, norm, extractor, position, dropout, block, rngs):
@@ -71,8 +71,7 @@ class Backbone(nnx.Module):
         x_BxFxD = x_BxFxD + self.position(x_BxFxD)
         x_BxFxD = self.dropout(x_BxFxD if self.is_pre else self.norm(x_BxFxD), rngs=rngs)
         mask = None if mask_BxF is None else mask_BxF[:, None, None, :]
-        for n in range(self.layers):
-            x_BxFxD = getattr(self, f'block{n}')(x_BxFxD, mask, rngs)
+        x_BxFxD = self.through(x_BxFxD, mask, rngs)
         return self.norm(x_BxFxD) if self.is_pre else x_BxFxD
 
 

@@ -12,9 +12,9 @@ from flax import nnx
 from tljax import calls
 from tljax.errors import UserError
 from tljax.models import Outline
-from tljax.models.transformer import Attention
+from tljax.models.transformer import Attention, Mlp, Stack
 from tljax.transfer import injection, named
-from tljax.transfer.peft import low_rank
+from tljax.transfer.peft import in_sequences, low_rank, on_outputs
 
 # Where a method goes if nothing is said: paths of a model, bottom to top.
 Places = Callable[[nnx.Module], list[str]]
@@ -47,8 +47,8 @@ class Method:
         found = [(places(module), factory) for places, factory in self.parts]
         if not any(paths for paths, _ in found):
             raise UserError(
-                f'{named.KEY}: {name} has no place of its own in a {type(module).__name__}. Say '
-                f"where, as in {name}(where='backbone/.*'), or take another method."
+                f'{named.KEY}: {name} has no place of its own in a {type(module).__name__}. Take '
+                f"another method, such as 'lora', or say where it fits: {name}(where=...)."
             )
         return [('|'.join(map(re.escape, paths)), factory) for paths, factory in found if paths]
 
@@ -62,7 +62,7 @@ def lora(*, rank: int = 8, alpha: float = 16.0, where: str = '') -> Method:
       where: an expression over module paths; '' is attention's query and value (section 4.2), and
         all convolutions that are not grouped in networks without attention.
     """
-    factory = low_rank.inserted(low_rank.Lora, check_rank(rank), check_number('alpha', alpha))
+    factory = low_rank.inserted(low_rank.Lora, whole('rank', rank), check_number('alpha', alpha))
     return Method(((functools.partial(kernels, low_rank.Lora), factory),), where)
 
 
@@ -73,19 +73,84 @@ def dora(*, rank: int = 8, alpha: float = 16.0, where: str = '') -> Method:
       rank, alpha, where: as for lora.
     """
     factory = low_rank.inserted(
-        low_rank.Dora, check_rank(rank), check_number('alpha', alpha), dora_magnitude=jnp.ones
+        low_rank.Dora, whole('rank', rank), check_number('alpha', alpha), dora_magnitude=jnp.ones
     )
     return Method(((functools.partial(kernels, low_rank.Dora), factory),), where)
 
 
-METHODS: dict[str, Callable[..., Method]] = {'lora': lora, 'dora': dora}
+def adapter(*, size: int = 64, norms: bool = False, where: str = '') -> Method:
+    """Bottlenecks behind attention and two-layer networks (Houlsby et al. 2019).
+
+    Args:
+      size: of the bottleneck.
+      norms: whether normalisation layers are trained too, as there (section 2.1); as a policy.
+      where: an expression over module paths; '' is all attention and two-layer networks.
+    """
+    if not isinstance(norms, bool):
+        raise ValueError(f'norms is {norms!r}; it takes True or False')
+    places = functools.partial(instances, (Attention, Mlp))
+    return Method(((places, on_outputs.adapted(whole('size', size))),), where)
+
+
+def ia3(*, side: str = '', where: str = '') -> Method:
+    """Outputs multiplied by learnt numbers (IA3, Liu et al. 2022, section 3.3).
+
+    Args:
+      side: 'output' or 'input': what of a layer is multiplied; '' is both, each at its places,
+        and 'output' where `where` is given.
+      where: an expression over module paths; '' is the outputs of attention's key and value and
+        the inputs of a network's second layer, and the outputs of all convolutions in networks
+        without attention.
+    """
+    if side and side not in on_outputs.SIDES:
+        raise ValueError(f'side is {side!r}; it takes one of {on_outputs.SIDES}')
+    places = {'output': scaled_outputs, 'input': scaled_inputs}
+    sides = [side] if side else ['output', 'input']
+    return Method(tuple((places[s], on_outputs.scaled(s)) for s in sides), where)
+
+
+def prefix(*, length: int = 10, where: str = '') -> Method:
+    """Learnt keys and values in front of the tokens' (prefix-tuning, Li and Liang 2021).
+
+    Args:
+      length: how many.
+      where: an expression over module paths; '' is all attention.
+    """
+    places = functools.partial(instances, (Attention,))
+    return Method(((places, in_sequences.prefixed(whole('length', length))),), where)
+
+
+def prompt(*, length: int = 10, where: str = '') -> Method:
+    """Learnt vectors in front of the tokens (prompt tuning, Lester et al. 2021).
+
+    Args:
+      length: how many.
+      where: an expression over module paths; '' is the backbone of a transformer.
+    """
+    places = functools.partial(instances, (Stack,))
+    return Method(((places, in_sequences.prompted(whole('length', length))),), where)
+
+
+METHODS: dict[str, Callable[..., Method]] = {
+    'lora': lora,
+    'dora': dora,
+    'adapter': adapter,
+    'ia3': ia3,
+    'prefix': prefix,
+    'prompt': prompt,
+}
 
 
 def as_policy(name: str) -> Callable[..., list[dict[str, Any]]]:
-    """The policy of that name: what the method injects is trained, and the head."""
+    """The policy of that name: what the method injects is trained, and the head.
+
+    With an argument `norms` that is true, normalisation layers too.
+    """
 
     @functools.wraps(METHODS[name])
     def policy(outline: Outline, **arguments: Any) -> list[dict[str, Any]]:
+        if arguments.get('norms'):
+            return [dict(rules=named.beside_head(outline, outline.norms, 'normalisation layers'))]
         return named.injected(outline)
 
     return policy
@@ -158,6 +223,11 @@ def method_of(text: str, key: str) -> Method:
       UserError: there is none, or it can't be so.
     """
     name, arguments = calls.parse(text, METHODS, key)
+    if key == injection.KEY and (said := {'where', 'norms'} & arguments.keys()):
+        raise UserError(
+            f'{key}: {text}: {min(said)} is an argument of {name} as a policy only; here the rule '
+            'says where, and the policy what is trained.'
+        )
     try:
         return METHODS[name](**arguments)
     except ValueError as error:
@@ -166,7 +236,7 @@ def method_of(text: str, key: str) -> Method:
 
 def kernels(mixin: type, module: nnx.Module) -> list[str]:
     """Attention's query and value, or else all convolutions that a change of low rank fits."""
-    attentions = paths_of(module, lambda child: isinstance(child, Attention))
+    attentions = instances((Attention,), module)
     if attentions:
         return [f'{path}/{part}' for path in attentions for part in ('query', 'value')]
 
@@ -176,17 +246,35 @@ def kernels(mixin: type, module: nnx.Module) -> list[str]:
     return paths_of(module, fits)
 
 
+def scaled_outputs(module: nnx.Module) -> list[str]:
+    """Attention's key and value, or else all convolutions."""
+    attentions = instances((Attention,), module)
+    if attentions:
+        return [f'{path}/{part}' for path in attentions for part in ('key', 'value')]
+    return paths_of(module, lambda child: type(child) is nnx.Conv)
+
+
+def scaled_inputs(module: nnx.Module) -> list[str]:
+    """The second layer of two-layer networks."""
+    return [f'{path}/down' for path in instances((Mlp,), module)]
+
+
+def instances(kinds: tuple[type, ...], module: nnx.Module) -> list[str]:
+    """Paths of the modules of these kinds."""
+    return paths_of(module, lambda child: isinstance(child, kinds))
+
+
 def paths_of(module: nnx.Module, chosen: Callable[[Any], bool]) -> list[str]:
     """Paths of the modules that are chosen, those in the head left out: it is trained anyway."""
     paths = ('/'.join(map(str, keys)) for keys, child in nnx.iter_modules(module) if chosen(child))
     return sorted(path for path in paths if path.partition('/')[0] != 'head')
 
 
-def check_rank(rank: Any) -> int:
+def whole(name: str, value: Any) -> int:
     """Raises ValueError unless it is a whole number, 1 or more."""
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        raise ValueError(f'rank is {rank!r}; it takes a whole number, 1 or more')
-    return rank
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f'{name} is {value!r}; it takes a whole number, 1 or more')
+    return value
 
 
 def check_number(name: str, value: Any) -> float:

@@ -112,7 +112,9 @@ def sources() -> None:
 def export() -> None:
     """Write a trained model, or a --source, for others: --format, --scheme, --output.
 
-    Reading the file again (as config.source.uri) gives the same numbers bit for bit.
+    Reading the file again (as config.source.uri) gives the same numbers bit for bit. What LoRA and
+    its like injected is merged into the weights; --format=peft writes that alone, with the head,
+    and config.source.peft puts it over the source that it was trained over.
     """
     from tljax.train import export as exporting
 
@@ -120,6 +122,14 @@ def export() -> None:
         raise UserError('export needs --output=FILE.')
     if bool(FLAGS.source) == bool(FLAGS.workdir):
         raise UserError('export needs either --workdir=DIR, of a trained model, or --source=URI.')
+    if FLAGS.format == 'peft':
+        from tljax.train import export_peft
+
+        if FLAGS.source or FLAGS.scheme:
+            raise UserError('--format=peft takes --workdir=DIR, and no --source or --scheme.')
+        output = export_peft.export(workdir_of(), Path(FLAGS.output), quiet=FLAGS.quiet)
+        print(f'Exported: {output} ({output.stat().st_size:,} bytes)')
+        return
     model = FLAGS.source or workdir_of()
     output = exporting.export(model, Path(FLAGS.output), FLAGS.format, FLAGS.scheme)
     print(f'Exported: {output}')

@@ -99,6 +99,7 @@ def default() -> ConfigDict:
                 # package:NAME; hf://ORG/NAME[@REVISION]; url:https://...#sha256=HEX
                 uri='',
                 card='',  # of `launch.py sources`, or a .toml file; '' finds it by the uri
+                peft='',  # a file of `export --format=peft`, put over the source
                 workdir='',  # where a config: source is kept; '' is WORKDIR/source
             ),
             data=dict(

@@ -13,7 +13,7 @@ USAGE = 'python launch.py COMMAND --config=FILE[:ARG] [--config.key=value ...] -
 USAGES = {
     'sources': 'python launch.py sources [--task=WORDS] [--architecture=NAME]',
     'export': 'python launch.py export (--workdir=DIR | --source=URI) --output=FILE '
-    '[--format=safetensors|npz|orbax] [--scheme=NAME]',
+    '[--format=safetensors|npz|orbax|peft] [--scheme=NAME]',
 }
 
 FLAGS = flags.FLAGS
@@ -60,7 +60,9 @@ def define_flags() -> None:
     flags.DEFINE_string(
         'output', None, "predict: JSON-lines file, '' is the terminal; export: file or directory."
     )
-    flags.DEFINE_enum('format', 'safetensors', ['safetensors', 'npz', 'orbax'], 'export: of it.')
+    flags.DEFINE_enum(
+        'format', 'safetensors', ['safetensors', 'npz', 'orbax', 'peft'], 'export: of it.'
+    )
     flags.DEFINE_string('scheme', '', "export: whose names, such as torchvision; '' is our own.")
     flags.DEFINE_string('source', '', 'export: uri of a source, instead of a workdir.')
     flags.DEFINE_string('task', '', 'sources: only those with these words in task or modality.')

@@ -19,7 +19,7 @@ from tljax.data import Data, normalise, open_data
 from tljax.errors import UserError
 from tljax.models import Model
 from tljax.tasks import Task
-from tljax.train import optimizer
+from tljax.train import adapters, optimizer
 from tljax.train import state as state_lib
 from tljax.train import step as step_lib
 from tljax.transfer import Manifest, apply, peft, plan, policies, regularizers
@@ -228,6 +228,9 @@ def build(
     fitted = apply(manifest, source.leaves, shapes)
     kept = {entry.path for entry in manifest.entries if entry.action not in REUSED}
     loaded = {path: np.asarray(leaf) for path, leaf in fitted.items() if path not in kept}
+    if config.source.peft:
+        saved = adapters.read(config.source.peft)
+        loaded, manifest = adapters.over(saved, model, loaded, manifest)
     outfit = regularizers.outfit(config, model, task, data.example, source.leaves, loaded)
     experiment = Experiment(
         config,

@@ -16,6 +16,7 @@ from tljax.pretrained import Card, porter
 from tljax.pretrained.identify import all_schemes
 from tljax.pretrained.inputs import KEYS
 from tljax.pretrained.shelf import UNKNOWN
+from tljax.train import adapters
 from tljax.train.model_dir import load_model, save_model
 from tljax.train.workdir import held_config
 
@@ -72,9 +73,24 @@ def read(model: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     variables, card = load_model(model / 'model')
     config = held_config(model)
     leaves = trees.flatten(variables['params']) | trees.flatten(variables['batch_stats'])
+    if injected := adapters.of_card(card):
+        leaves = merged(injected, leaves)
     arguments = {**models.arguments(config.model.name), **config.model.to_dict()}
     outputs, example = len(card['label_names']), card['example']
     return leaves, about(arguments, outputs, example, own_card(config, card))
+
+
+def merged(model: models.Model, leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The leaves of the plain architecture that computes the same.
+
+    Raises:
+      UserError: there is none.
+    """
+    try:
+        plain = adapters.without_injected(model, leaves)
+    except UserError as error:
+        raise UserError(f'{error} What was trained can be written alone: --format=peft.') from error
+    return {path: np.asarray(leaf) for path, leaf in plain.items()}
 
 
 def about(

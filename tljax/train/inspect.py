@@ -6,9 +6,9 @@ import jax
 from ml_collections import ConfigDict
 
 from tljax import trees
+from tljax.train import adapters, sources
 from tljax.train import experiment as experiment_lib
 from tljax.train import plan as plan_lib
-from tljax.train import sources
 from tljax.train.experiment import Experiment
 from tljax.transfer import plan
 
@@ -32,6 +32,8 @@ def describe(config: ConfigDict, workdir: Path) -> str:
         leaves, where = found
         injected = experiment.model.outline().injected
         manifest = experiment_lib.plan_surgery(config, leaves, target, injected)
+        if config.source.peft:
+            manifest = adapters.told(config.source.peft, manifest, target)
         parts.append(f'Source: {where}\n{manifest.summary()}')
         phases = experiment_lib.planned_phases(experiment)
         experiment_lib.check_rules(experiment, phases)

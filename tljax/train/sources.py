@@ -14,6 +14,7 @@ from tljax.errors import UserError
 from tljax.pretrained import Card, Found, inputs
 from tljax.pretrained.load import check_same, guesses
 from tljax.pretrained.locations import is_remote
+from tljax.train import adapters
 from tljax.train import experiment as experiment_lib
 from tljax.train.experiment import Source
 from tljax.train.loop import train
@@ -56,7 +57,9 @@ def load(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Source | 
     variables, card = load_model(directory)
     check_own(config, card, str(directory))
     logging.info('Source: %s.', directory)
-    return Source(experiment_lib.flat_variables(variables), card)
+    leaves = experiment_lib.flat_variables(variables)
+    target = experiment_lib.build(config, None, injected=True).model
+    return Source(adapters.source_leaves(leaves, card, target), card)
 
 
 def shapes(config: ConfigDict, workdir: Path) -> tuple[dict[str, Any], str] | None:
@@ -71,8 +74,10 @@ def shapes(config: ConfigDict, workdir: Path) -> tuple[dict[str, Any], str] | No
     directory = path_of(config, workdir)
     if uri.startswith(CONFIG) and not (directory / 'card.json').exists():
         return untrained_shapes(config), f'{uri}, not trained yet'
-    check_own(config, load_card(directory), str(directory))
-    return model_metadata(directory), str(directory)
+    own = load_card(directory)
+    check_own(config, own, str(directory))
+    target = experiment_lib.build(config, None, injected=True).model
+    return adapters.source_leaves(model_metadata(directory), own, target), str(directory)
 
 
 def check_own(config: ConfigDict, card: Mapping[str, Any], where: str) -> None:
@@ -99,6 +104,11 @@ def check_keys(config: ConfigDict) -> None:
         )
     if config.source.uri:
         return
+    if config.source.peft:
+        raise UserError(
+            f'config.source.peft is {config.source.peft!r}, but config.source.uri is empty: such a '
+            'file goes over a source. Name the source that it was trained over.'
+        )
     default = config_lib.flat(config_lib.default())
     for regularizer in regularizers.parse(config.transfer.regularize):
         if regularizer.of_source:

@@ -118,8 +118,9 @@ def outputs_of(module: Any) -> int:
     Raises:
       ValueError: that is not known.
     """
-    last = {Attention: 'out', Mlp: 'down'}.get(type(module))
-    layer = getattr(module, last) if last else module
+    layer = module
+    if isinstance(module, Attention | Mlp):
+        layer = module.out if isinstance(module, Attention) else module.down
     if not isinstance(layer, nnx.Linear | nnx.Conv):
         raise ValueError('it takes attention, two-layer networks, linear layers and convolutions')
     return layer.out_features

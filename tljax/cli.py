@@ -135,6 +135,20 @@ def export() -> None:
     print(f'Exported: {output}')
 
 
+def average() -> None:
+    """Average trained models into one: --models=DIR,DIR... --method=uniform|greedy|interpolate.
+
+    Soups of models that began from the same weights, or WiSE-FT: --method='interpolate(share=0.5)'
+    of one model goes half the way from what it began from. Only validation is read. The workdir is
+    then one of a trained model, for evaluate, predict, export and config.source.uri.
+    """
+    from tljax.train import average as averages
+
+    models = [Path(model) for model in FLAGS.models]
+    print(averages.summary(averages.average(models, FLAGS.method, workdir_of())))
+    print(f'Model: {workdir_of() / "model"}')
+
+
 COMMANDS: dict[str, Callable[[], None]] = {
     'train': train,
     'compare': compare,
@@ -143,6 +157,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
     'predict': predict,
     'sources': sources,
     'export': export,
+    'average': average,
 }
 
 

@@ -14,6 +14,8 @@ USAGES = {
     'sources': 'python launch.py sources [--task=WORDS] [--architecture=NAME]',
     'export': 'python launch.py export (--workdir=DIR | --source=URI) --output=FILE '
     '[--format=safetensors|npz|orbax|peft] [--scheme=NAME]',
+    'average': 'python launch.py average --models=DIR[,DIR...] --workdir=DIR '
+    '[--method=uniform|greedy|interpolate(share=0.5)]',
 }
 
 FLAGS = flags.FLAGS
@@ -31,6 +33,8 @@ OWN_FLAGS = {
     'source': 'export',
     'task': 'sources',
     'architecture': 'sources',
+    'models': 'average',
+    'method': 'average',
     'distributed': '',
     'coordinator': '',
     'num_processes': '',
@@ -38,7 +42,13 @@ OWN_FLAGS = {
 }
 
 # What each command cannot do without; the readers find the config in the workdir.
-NEEDED = {'evaluate': ('workdir',), 'predict': ('workdir',), 'export': (), 'sources': ()}
+NEEDED = {
+    'average': ('workdir', 'models'),
+    'evaluate': ('workdir',),
+    'export': (),
+    'predict': ('workdir',),
+    'sources': (),
+}
 
 
 def define_flags() -> None:
@@ -67,6 +77,10 @@ def define_flags() -> None:
     flags.DEFINE_string('source', '', 'export: uri of a source, instead of a workdir.')
     flags.DEFINE_string('task', '', 'sources: only those with these words in task or modality.')
     flags.DEFINE_string('architecture', '', 'sources: only those of this architecture.')
+    flags.DEFINE_list('models', None, 'average: workdirs of trained models, with commas between.')
+    flags.DEFINE_string(
+        'method', 'uniform', "average: uniform, greedy, interpolate(share=0.5) or (share='best')."
+    )
     flags.DEFINE_bool('distributed', False, 'One of several processes of a cluster job.')
     flags.DEFINE_string('coordinator', None, "HOST:PORT of process 0; '' is the cluster's own.")
     flags.DEFINE_integer('num_processes', None, 'How many; left out, the cluster tells.')

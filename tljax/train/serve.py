@@ -17,7 +17,7 @@ from tljax.train.experiment import Experiment
 from tljax.train.feed import EVAL_BATCH, Feed
 from tljax.train.loop import compiled_eval
 from tljax.train.model_dir import load_model
-from tljax.train.workdir import check_claim, read_json, write_json
+from tljax.train.workdir import check_trained, read_json, write_json
 
 
 def evaluate(config: ConfigDict, workdir: Path, split: str) -> dict[str, float]:
@@ -82,7 +82,7 @@ def _trained(config: ConfigDict, workdir: Path) -> tuple[Experiment, dict[str, A
             f'--workdir={workdir} holds no trained model. Train one first: '
             '`launch.py train` with the same --config and --workdir.'
         )
-    check_claim(claim, config, 'train')
+    check_trained(workdir, config)
     variables, _ = load_model(workdir / 'model')
     return experiment_lib.build(config, None, injected=True), variables
 

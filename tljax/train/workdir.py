@@ -73,6 +73,17 @@ def check_claim(path: Path, config: ConfigDict, command: str) -> None:
     )
 
 
+def check_trained(workdir: Path, config: ConfigDict) -> None:
+    """Checks that a workdir's model, trained or averaged, is of a config.
+
+    Raises:
+      UserError: as for `check`.
+    """
+    path = workdir / 'config.json'
+    averaged = read_json(path).get('command') == 'average'
+    check_claim(path, config, 'average' if averaged else 'train')
+
+
 def held_config(workdir: Path) -> ConfigDict:
     """The config that a workdir was claimed with.
 

@@ -44,6 +44,7 @@ LEAST = {
     'data.holdout': 0,
     'data.shots': 0,
     'optim.clip': 0,
+    'prefix.views': 0,
     'optim.ema': 0,
     'optim.lr': 1e-30,
     'optim.momentum': 0,
@@ -66,6 +67,14 @@ LEAST = {
     'train.patience': 0,
     'train.save_every': 1,
     'train.steps': 1,
+    'tune.budget': 0,
+    'tune.eval_points': 2,
+    'tune.lr_high': 0,
+    'tune.lr_low': 0,
+    'tune.lrs': 1,
+    'tune.range_steps': 10,
+    'tune.rate': 2,
+    'tune.seeds': 1,
 }
 
 
@@ -79,6 +88,7 @@ ABOVE = {
     'study.delta': math.inf,
     'study.lr_high': math.inf,
     'task.label_smoothing': 1,
+    'tune.lr_high': math.inf,
 }
 
 
@@ -118,6 +128,7 @@ def default() -> ConfigDict:
                 channels=0,
                 mean=(),
                 std=(),
+                augment=(),  # random changes of training pictures: 'flip', 'crop'
                 in_memory='auto',
             ),
             transfer=dict(
@@ -147,6 +158,7 @@ def default() -> ConfigDict:
             prefix=dict(  # what doesn't depend on trained leaves, computed once an example
                 cache='auto',  # where it pays; 'on' wherever there is any; 'off'
                 dtype='float32',  # in which floating-point features are kept
+                views=0,  # of each augmented example, kept; 0 augments anew and keeps none
                 store='auto',  # 'device', 'memory' or 'disk'; 'auto' is by size
                 dir='',  # kept here between runs; '' keeps nothing
             ),
@@ -171,6 +183,19 @@ def default() -> ConfigDict:
                 eval_points=24,  # evaluations along a learning curve, denser at its start
                 delta=0.01,  # a difference at the end, in the metric's unit, that counts as none
                 vectorize='auto',
+            ),
+            tune=dict(  # what `launch.py tune` searches: policies x learning rates x weight decays
+                policies=('linear_probe', 'head_then_full', 'full'),
+                lrs=3,  # learning rates a policy, spaced evenly in log; 1 is optim.lr alone
+                # Bounds of the learning rates; 0 is found by a range test of each policy.
+                lr_low=0.0,
+                lr_high=0.0,
+                range_steps=100,  # of such a range test
+                weight_decays=(0.0, 0.01),
+                rate=3,  # one candidate in so many goes on to the next round, for so many times
+                seeds=1,  # runs a candidate in each round
+                budget=0,  # steps of all runs together; 0 is as many as all candidates take
+                eval_points=12,  # evaluations along a run
             ),
         )
     )
@@ -285,6 +310,7 @@ def check_values(config: ConfigDict, where: str) -> None:
             f'{where}.study.lr_low ({config.study.lr_low}) must be below study.lr_high '
             f'({config.study.lr_high}); for a single learning rate set study.trials to 1.'
         )
+    check_tuning(config, where)
     if config.train.batch_size % config.train.accumulate:
         raise UserError(
             f'{where}.train.batch_size ({config.train.batch_size}) must be a multiple of '
@@ -293,6 +319,28 @@ def check_values(config: ConfigDict, where: str) -> None:
     for key in ('model.name', 'data.name'):
         if not values.get(key):
             raise UserError(f'{where}.{key} is missing: the recipe must name one.')
+
+
+def check_tuning(config: ConfigDict, where: str) -> None:
+    """Checks the section `tune`.
+
+    Raises:
+      UserError: names the key, its value and what it takes.
+    """
+    tune = config.tune
+    if 0 < tune.lr_high <= tune.lr_low:
+        raise UserError(
+            f'{where}.tune.lr_low ({tune.lr_low}) must be below tune.lr_high ({tune.lr_high}); '
+            'for a single learning rate set tune.lrs to 1 and optim.lr.'
+        )
+    decays = tune.weight_decays
+    numbers = [
+        isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x < math.inf for x in decays
+    ]
+    if not numbers or not all(numbers) or len(set(decays)) < len(decays):
+        raise UserError(
+            f'{where}.tune.weight_decays is {decays!r}; it takes numbers from 0 on, each once.'
+        )
 
 
 def load(spec: str) -> ConfigDict:

@@ -8,6 +8,7 @@ from tljax import config as config_lib
 from tljax import trees
 from tljax.errors import RunError
 from tljax.models import arguments
+from tljax.study import mapped
 from tljax.study.runs import Arm, RunSpec
 from tljax.train import experiment as experiment_lib
 from tljax.train import features
@@ -212,3 +213,37 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(RunError, match=r'config\.prefix\.dir'):
         losses(experiment_of(prefix__cache='on', prefix__dir=str(tmp_path / 'file' / 'below')), 1)
+
+
+AUGMENTED = dict(data__augment=('crop', 'flip'), train__steps=24)
+
+
+def test_augmentation_in_front_switches_it_off_unless_views_are_kept():
+    experiment = experiment_of(prefix__cache='on', **AUGMENTED)
+    decision = Arm(experiment, 2).runners[0].decide(30)
+    assert not decision.worth
+    assert 'random numbers' in decision.reason
+    kept = experiment_of(prefix__cache='on', prefix__views=2, **AUGMENTED)
+    decision = Arm(kept, 2).runners[0].decide(30)
+    assert decision.worth
+    assert 'in 2 views' in decision.reason
+    assert decision.nbytes == 2 * 30 * (16 * 4 + 4)
+
+
+def test_kept_views_train_as_the_same_views_made_anew():
+    keys = dict(prefix__views=2, **AUGMENTED)
+    on, _ = losses(experiment_of(prefix__cache='on', **keys), 16)
+    off, _ = losses(experiment_of(prefix__cache='off', **keys), 16)
+    np.testing.assert_allclose(on, off, rtol=2e-4)
+    plain, _ = losses(experiment_of(prefix__cache='off'), 16)
+    assert np.abs(plain - off).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_mapped_runs_keep_views_too():
+    arm = Arm(experiment_of(prefix__cache='on', prefix__views=3, **AUGMENTED), 4)
+    specs = [RunSpec(0, 0.01, False), RunSpec(1, 0.03, False)]
+    together = [record for _, record in mapped.run(arm, specs, lambda n: None)]
+    for spec, record in zip(specs, together, strict=True):
+        single = arm.run(spec, lambda n: None)
+        np.testing.assert_allclose(record.validation, single.validation, atol=1.5 / 239)

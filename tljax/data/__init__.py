@@ -1,5 +1,6 @@
 """Data: where examples come from, which are used, and in which order."""
 
+from tljax.data.augmentation import augment
 from tljax.data.decode import Form, load_images
 from tljax.data.pipeline import Order, eval_batches, stream
 from tljax.data.preprocess import normalise
@@ -11,6 +12,7 @@ __all__ = [
     'Form',
     'Order',
     'Split',
+    'augment',
     'eval_batches',
     'load_images',
     'normalise',

@@ -56,6 +56,11 @@ class Order:
             parts.append(self._epoch(epoch)[max(first - start, 0) : last - start])
         return np.concatenate(parts)
 
+    def epochs(self, step: int) -> np.ndarray:
+        """How often all examples were seen before each of global batch `step`, (batch_size,)."""
+        first = step * self.batch_size
+        return (np.arange(first, first + self.batch_size) // self.n).astype(np.int32)
+
     def fingerprint(self) -> str:
         """Hexadecimal sha256 of what decides the order, to be compared when a run goes on.
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tljax.data import prepared, splits
+from tljax.data import augmentation, prepared, splits
 from tljax.data.decode import Form
 from tljax.data.split import Records, Split
 from tljax.errors import UserError, nearest
@@ -108,6 +108,7 @@ def open_data(config: Any, seed: int) -> Data:
     relabel[keep] = np.arange(len(keep))
     form = image_form(config, info)
     check_normalisation(config, form.shape[2])
+    augmentation.check(config.augment, {'image': jax.ShapeDtypeStruct(form.shape, np.uint8)})
 
     specs = {'train': config.train, 'test': config.test}
     if config.validation:

@@ -174,8 +174,14 @@ class _Group:
         return state, curves, time.monotonic() - began + plan.seconds
 
     def _indices(self, step: int, plan: '_Plan') -> np.ndarray:
-        chosen = np.stack([subset[order.batch(step)] for subset, order in self.orders])
-        return chosen if plan.rows is None else plan.rows[chosen]
+        """What each run gathers in a step: (runs, batch), or (runs, batch, 2) with views."""
+        pool = self.arm.pool
+        chosen = np.stack([pool.of(subset).drawn(order, step) for subset, order in self.orders])
+        if plan.rows is None:
+            return chosen
+        if not pool.views:
+            return plan.rows[chosen]
+        return plan.rows[chosen[..., 0]] * pool.views + chosen[..., 1]
 
     def _plain(self, index: int, frozen: Any) -> '_Plan':
         """A phase's own step, on examples."""
@@ -223,7 +229,7 @@ class _Group:
 
     def _compile(self, index: int, state: Any, plan: '_Plan'):
         """One chunk of steps, for all runs; steps beyond the phase's end leave the state alone."""
-        arm, program = self.arm, self.arm.programs[index]
+        program = self.arm.programs[index]
 
         def one_step(state, fixed, data, indices):
             return plan.step(state, fixed, step_lib.gather(data, indices))
@@ -247,7 +253,6 @@ class _Group:
             return lax.scan(body, state, (indices, flags, real))
 
         length = min(CHUNK, program.phase.steps)
-        batch = arm.experiment.config.train.batch_size
         compiled = (
             jax.jit(chunk, donate_argnums=0)
             .lower(
@@ -255,7 +260,7 @@ class _Group:
                 plan.fixed,
                 plan.data,
                 plan.valid,
-                np.zeros((length, len(self.specs), batch), np.int32),
+                np.zeros((length, *self._indices(program.phase.first, plan).shape), np.int32),
                 np.zeros(length, bool),
                 np.zeros(length, bool),
             )

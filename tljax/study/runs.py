@@ -96,7 +96,7 @@ class Arm:
         self.experiment, self.mesh = experiment, mesh_lib.data_mesh()
         mesh_lib.check_batch_size(self.mesh, config.train.batch_size)
         self.points = evaluation_steps(config.train.steps, eval_points)
-        self.pool = Feed(experiment.data.split('train'), self.mesh)
+        self.pool = Feed(experiment.data.split('train'), self.mesh, views=experiment.views)
         self.validation = Feed(experiment.data.split('validation'), self.mesh)
         self.evaluate = compiled_eval(experiment)
         self.programs = [experiment_lib.program(experiment, p) for p in experiment.phases]

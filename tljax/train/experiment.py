@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from tljax import config as config_lib
 from tljax import models, tasks, trees
-from tljax.data import Data, normalise, open_data
+from tljax.data import Data, augment, normalise, open_data
 from tljax.errors import UserError
 from tljax.models import Model
 from tljax.tasks import Task
@@ -84,6 +84,17 @@ class Experiment:
     def prepare(self, batch: Mapping[str, jax.Array]) -> Mapping[str, jax.Array]:
         """From a batch as stored to what the model reads; runs on the device."""
         return normalise(batch, self.config.data.mean, self.config.data.std)
+
+    @property
+    def views(self) -> int:
+        """In how many ways an example is augmented; 0 is in ever new ones, or not at all."""
+        return self.config.prefix.views if self.config.data.augment else 0
+
+    def augment(
+        self, batch: Mapping[str, jax.Array], key: jax.Array
+    ) -> Mapping[str, jax.Array]:
+        """The random changes that training pictures undergo."""
+        return augment(batch, self.config.data.augment, key, self.config.seed)
 
     def data_identity(self, seed: int) -> str:
         """Hexadecimal sha256 of the set, its version, the chosen examples and their labels."""
@@ -175,7 +186,9 @@ def program(experiment: Experiment, phase: policies.Phase) -> PhaseProgram:
     tx = optimizer.direction(config.optim, decisions)
     tx = optax.chain(*pulls, tx) if pulls else tx
     objective = experiment.objective()
-    loss_of = step_lib.loss_program(experiment.model, decisions, objective, experiment.prepare)
+    loss_of = step_lib.loss_program(
+        experiment.model, decisions, objective, experiment.prepare, experiment.augment
+    )
     first, steps = (phase.first, phase.steps) if config.optim.restart else (0, config.train.steps)
     factor = optimizer.schedule(config.optim, steps)
 

@@ -152,10 +152,18 @@ class FeatureFeed(Feed):
       subset: examples of the split, (n,) int32.
       mesh: devices.
       place: of `place_of`.
+      views: of each example; `subset` has one after another then, `example * views + view`.
     """
 
-    def __init__(self, table: Table, subset: np.ndarray, mesh: jax.sharding.Mesh, place: str):
-        self.table, self.mesh, self.chosen = table, mesh, subset
+    def __init__(
+        self,
+        table: Table,
+        subset: np.ndarray,
+        mesh: jax.sharding.Mesh,
+        place: str,
+        views: int = 0,
+    ):
+        self.table, self.mesh, self.chosen, self.views = table, mesh, subset, views
         self.seconds = table.seconds_each * len(subset)
         self.subset = np.arange(len(subset), dtype=np.int32)
         on_device = place == 'device'
@@ -166,7 +174,14 @@ class FeatureFeed(Feed):
     ) -> Iterator[tuple[Mapping[str, jax.Array], jax.Array | None]]:
         """The batches of steps `first` to `last`, the last not included."""
         for step in range(first, last):
-            yield self.at(self.subset[order.batch(step)])
+            yield self.at(self.drawn(order, step))
+
+    def drawn(self, order: Order, step: int) -> np.ndarray:
+        """The rows of a step, (batch,) int32."""
+        positions = order.batch(step)
+        if not self.views:
+            return positions
+        return positions * self.views + order.epochs(step) % self.views
 
     def read(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
         return self.table.take(self.chosen[chosen])

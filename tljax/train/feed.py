@@ -20,12 +20,19 @@ class Feed:
       split: examples, in memory or not.
       mesh: devices.
       subset: which of them, (n,) int32; None is all.
+      views: in how many ways an example is changed at random; 0 is in ever new ones.
     """
 
     seconds = 0.0  # that went into preparing it and count as training
 
-    def __init__(self, split: Split, mesh: jax.sharding.Mesh, subset: np.ndarray | None = None):
-        self.split, self.mesh = split, mesh
+    def __init__(
+        self,
+        split: Split,
+        mesh: jax.sharding.Mesh,
+        subset: np.ndarray | None = None,
+        views: int = 0,
+    ):
+        self.split, self.mesh, self.views = split, mesh, views
         self.subset = np.arange(len(split), dtype=np.int32) if subset is None else subset
         self.resident = mesh_lib.put_replicated(mesh, split.arrays()) if split.in_memory else None
 
@@ -49,11 +56,25 @@ class Feed:
                 jax.process_index(),
                 jax.process_count(),
             )
-            for part in parts:
-                yield mesh_lib.put_batch(self.mesh, part), None
+            for step, part in enumerate(parts, first):
+                yield mesh_lib.put_batch(self.mesh, {**part, **self._columns(order, step)}), None
             return
         for step in range(first, last):
-            yield self.resident, self._indices(self.subset[order.batch(step)])
+            yield self.resident, self._indices(self.drawn(order, step))
+
+    def drawn(self, order: Order, step: int) -> np.ndarray:
+        """The examples of a step, (batch,) int32; where there are views (batch, 2), with theirs."""
+        chosen = self.subset[order.batch(step)]
+        if not self.views:
+            return chosen
+        return np.stack([chosen, order.epochs(step) % self.views], 1)
+
+    def _columns(self, order: Order, step: int) -> dict[str, np.ndarray]:
+        """What tells the views of a streamed batch."""
+        if not self.views:
+            return {}
+        rows, views = self._local(self.drawn(order, step)).T
+        return {'row': rows, 'view': views}
 
     def evaluate(self, evaluate: Any, params: Any, batch_stats: Any) -> dict[str, float]:
         """Adds up `evaluate(params, batch_stats, data, indices, weight)` over the whole subset."""
@@ -69,16 +90,20 @@ class Feed:
         return total
 
     def at(self, chosen: np.ndarray) -> tuple[Mapping[str, jax.Array], jax.Array | None]:
-        """Some examples of the split, (size,) int32, to be gathered or as a batch already."""
+        """Some examples of the split, (size,) int32 or (size, 2) with their views, to be gathered
+        or as a batch already."""
         if self.resident is not None:
             return self.resident, self._indices(chosen)
         return mesh_lib.put_batch(self.mesh, self.read(self._local(chosen))), None
 
     def read(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
         """The same on the host."""
-        source = self.split.source()
+        source, views = self.split.source(), {}
+        if chosen.ndim == 2:
+            views = {'row': chosen[:, 0], 'view': chosen[:, 1]}
+            chosen = chosen[:, 0]
         rows = [source[int(i)] for i in chosen]
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]} | views
 
     def _local(self, array: np.ndarray) -> np.ndarray:
         """This process's share of an array's first axis."""

@@ -96,7 +96,7 @@ class Run:
         subset = data.subset(seed)
         self.order = Order(len(subset), self.config.train.batch_size, seed)
         self.data_identity = self.order.fingerprint() + experiment.data_identity(seed)
-        self.feed = Feed(train, self.mesh, subset)
+        self.feed = Feed(train, self.mesh, subset, experiment.views)
         self.validation = Feed(validation, self.mesh)
         self.evaluate = compiled_eval(experiment)
         self.step, self.seconds = 0, 0.0

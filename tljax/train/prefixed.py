@@ -85,7 +85,7 @@ class PhasePrefix:
             self._loss,
             (trainable, moving, key),
             (program.fixed(frozen), still),
-            self._batch(self.size),
+            self._batch(self.size, experiment.views),
             (
                 jax.tree.map(lambda _: kinds.TRAINED, trainable),
                 jax.tree.map(lambda _: kinds.STATISTICS, moving),
@@ -97,8 +97,11 @@ class PhasePrefix:
         """Batch statistics that stay, and those that move."""
         return trees.partition(batch_stats, self._still)
 
-    def _batch(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        example = self.experiment.data.example
+    def _batch(self, size: int, views: int = 0) -> dict[str, jax.ShapeDtypeStruct]:
+        example = dict(self.experiment.data.example)
+        if views:
+            number = jax.ShapeDtypeStruct((), jnp.int32)
+            example |= {'row': number, 'view': number}
         return {k: jax.ShapeDtypeStruct((size, *s.shape), s.dtype) for k, s in example.items()}
 
     def _loss(self, live: Any, constant: Any, batch: Any) -> Any:
@@ -157,12 +160,15 @@ class PhasePrefix:
         epochs = phase.steps * config.train.batch_size / examples
         whole = self.train.prefix_flops + 3 * self.train.suffix_flops
         share = self.train.prefix_flops / whole if whole else 0.0
-        saved = share * max(1 - 1 / epochs, 0.0)
-        nbytes = examples * sum(s.size * s.dtype.itemsize for s in self.shapes(self.train).values())
+        views = max(self.experiment.views, 1)
+        saved = share * max(1 - views / epochs, 0.0)
+        each = sum(s.size * s.dtype.itemsize for s in self.shapes(self.train).values())
+        nbytes = examples * views * each
         where = features.place_of(nbytes, config.prefix.store)
+        many = f' in {views} views' if views > 1 else ''
         facts = (
             f"{saved:.0%} of the phase's operations, for {nbytes:,} bytes of features of "
-            f'{examples} examples ({where}), read {epochs:.1f} times'
+            f'{examples} examples{many} ({where}), read {epochs:.1f} times'
         )
         ended = '; it ends at: ' + '; '.join(self.train.ended_by) if self.train.ended_by else ''
         if not self.train.prefix_flops:
@@ -305,7 +311,11 @@ class PhaseRunner:
         """A feed of features in the place of one of examples."""
         assert self.kept is not None
         shapes, prefix_config = self.kept.shapes(cut), self.experiment.config.prefix
-        nbytes = len(feed.subset) * sum(s.size * s.dtype.itemsize for s in shapes.values())
+        views = feed.views
+        chosen = feed.subset
+        if views:
+            chosen = (chosen[:, None] * views + np.arange(views, dtype=np.int32)).ravel()
+        nbytes = len(chosen) * sum(s.size * s.dtype.itemsize for s in shapes.values())
         place = features.place_of(nbytes, prefix_config.store)
         if name not in self._tables:
             directory, key = None, ''
@@ -321,14 +331,16 @@ class PhaseRunner:
                 return {name: value.astype(shape.dtype) for (name, shape), value in pairs}
 
             def compute(chosen: np.ndarray) -> Mapping[str, Any]:
+                if views:
+                    chosen = np.stack(np.divmod(chosen, views), 1).astype(np.int32)
                 return jax.device_get(run(constant, *feed.at(chosen)))
 
             compute(np.zeros(size, np.int32))  # compiles, so that the table's time leaves it out
-            length = len(feed.split)
+            length = len(feed.split) * max(views, 1)
             self._tables[name] = features.Table(shapes, compute, size, length, directory, key)
         table = self._tables[name]
-        table.ensure(feed.subset)
-        return features.FeatureFeed(table, feed.subset, feed.mesh, place)
+        table.ensure(chosen)
+        return features.FeatureFeed(table, chosen, feed.mesh, place, views)
 
     def _key(self, name: str, cut: prefix.Cut, constant: Any, feed: Feed) -> str:
         """Tells features apart: by weights, data, preprocessing, program and dtype."""

@@ -53,6 +53,7 @@ def loss_program(
     decisions: Mapping[str, Any],
     objective: Objective,
     prepare: Prepare = dict,
+    augment: Callable[[Batch, jax.Array], Batch] = lambda batch, key: batch,
 ) -> LossOf:
     """The loss as a function of the trainable half.
 
@@ -61,6 +62,7 @@ def loss_program(
       decisions: for each parameter path, None if it is frozen.
       objective: `objective(module, batch, key, reference) -> loss, aux`; a task's loss, say.
       prepare: from a batch as stored to what the model reads; runs on the device.
+      augment: `augment(batch, key) -> batch`, in front of it, in training only.
 
     Returns:
       `loss_of(trainable, fixed, batch_stats, batch, key) -> loss, (aux, batch_stats)`.
@@ -70,7 +72,7 @@ def loss_program(
 
     def loss_of(trainable, fixed: Fixed, stats, batch, key):
         module = merge(graph, trees.combine(trainable, fixed['frozen']), stats)
-        loss, aux = objective(module, prepare(batch), key, fixed['reference'])
+        loss, aux = objective(module, prepare(augment(batch, key)), key, fixed['reference'])
         return loss, (aux, batch_stats_of(module))
 
     return loss_of
@@ -180,10 +182,18 @@ def _mean_over_parts(add, batch_stats, parts, accumulate):
 def gather(data: Batch, indices: jax.Array | None) -> Batch:
     """The examples at `indices` of data held on the device; data itself if it is a batch already.
 
+    Indices (B, 2) are those of examples and of their views, which go along as 'row' and 'view'.
+
     >>> gather({'label': jnp.arange(5) * 10}, jnp.array([3, 0]))['label'].tolist()
     [30, 0]
     """
-    return data if indices is None else jax.tree.map(lambda leaf: leaf[indices], dict(data))
+    if indices is None:
+        return data
+    views = {}
+    if indices.ndim == 2:
+        views = {'row': indices[:, 0], 'view': indices[:, 1]}
+        indices = indices[:, 0]
+    return {**jax.tree.map(lambda leaf: leaf[indices], dict(data)), **views}
 
 
 def make_eval_step(model: Model, task: Task, prepare: Prepare = dict):

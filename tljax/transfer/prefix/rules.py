@@ -8,7 +8,7 @@ from jax.extend import core
 from tljax.transfer.prefix.kinds import Kind, Mixed, Rows, Same, shape_of
 
 ELEMENTWISE_NAMES = (
-    'abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil '
+    'abs acos acosh add add_any and asin asinh atan atan2 atanh bitcast_convert_type cbrt ceil '
     'clamp conj convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 '
     'expm1 floor ge gt imag integer_pow is_finite le lgamma log log1p logistic lt max min mul '
     'name ne neg nextafter not or polygamma population_count pow real reduce_precision rem round '
@@ -220,6 +220,14 @@ def gather(eqn: core.JaxprEqn, given: Sequence[Kind]) -> list[int]:
     return [offsets[left_of(table.axis, hidden)]]
 
 
+def random_of_keys(eqn: core.JaxprEqn, given: Sequence[Kind]) -> list[int]:
+    """Each example's numbers, from a random key of its own."""
+    if eqn.primitive.name == 'random_fold_in':
+        return [elementwise(eqn, given)]
+    axis, _ = only(eqn, given)
+    return [axis] * len(eqn.outvars)
+
+
 Rule = Callable[[core.JaxprEqn, Sequence[Kind]], list[int]]
 RULES: dict[str, Rule] = {
     'broadcast_in_dim': broadcast,
@@ -237,6 +245,10 @@ RULES: dict[str, Rule] = {
     'squeeze': squeeze,
     'top_k': top_k,
     'transpose': transpose,
+    **dict.fromkeys(
+        ('random_bits', 'random_fold_in', 'random_unwrap', 'random_wrap', 'random_split'),
+        random_of_keys,
+    ),
     **{f'reduce_{kind}': reduction for kind in ('sum', 'max', 'min', 'prod', 'and', 'or', 'xor')},
     **dict.fromkeys(('argmax', 'argmin'), reduction),
     **{f'cum{kind}': cumulative for kind in ('sum', 'prod', 'max', 'min', 'logsumexp')},

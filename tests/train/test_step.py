@@ -9,7 +9,7 @@ from flax import nnx
 
 from tljax import config as config_lib
 from tljax import trees
-from tljax.models import Model
+from tljax.models import Model, merge
 from tljax.tasks import create
 from tljax.train import optimizer
 from tljax.train import state as state_lib
@@ -100,6 +100,23 @@ def test_frozen_backbone_costs_no_backward_pass_and_no_optimizer_bytes(accumulat
     assert compiled.memory_analysis().temp_size_in_bytes < 0.5 * backbone
 
 
+def test_memory_of_a_frozen_run_is_that_of_forward_and_of_what_is_trained():
+    size, model = 512, Model(Deep)  # activations of a layer are larger than its kernel
+    step, state, frozen, _ = setup(HEAD_ONLY)
+    batch = batch_of(size=size)
+    compiled = jax.jit(step, donate_argnums=0).lower(state, frozen, batch).compile()
+    params = trees.combine(state.trainable, frozen)
+    graph = model.graph(train=False)
+    forward = jax.jit(lambda p, b: merge(graph, p, {})(b)).lower(params, batch).compile()
+    bound = forward.memory_analysis().temp_size_in_bytes
+    bound += size * WIDTH * 4  # the features, which the head's gradient reads
+    bound += 8 * trees.nbytes(state.trainable) + size * 64
+    assert compiled.memory_analysis().temp_size_in_bytes <= bound
+    everything, whole, nothing, _ = setup([('.*', {})])
+    full = jax.jit(everything, donate_argnums=0).lower(whole, nothing, batch).compile()
+    assert full.memory_analysis().temp_size_in_bytes > 1.5 * bound
+
+
 def test_frozen_leaves_are_equal_bit_for_bit_and_the_rest_moves():
     step, state, frozen, _ = setup(HEAD_ONLY, section=optim(clip=1.0, weight_decay=0.1))
     before = jax.tree.map(np.array, (state.trainable, frozen))
@@ -162,8 +179,6 @@ def test_split_step_and_whole_tree_transformation_end_in_the_same_parameters():
     graph = Model(Deep).graph(train=True)
 
     def loss(params, batch):
-        from tljax.models import merge
-
         return TASK.loss(merge(graph, params, {}), batch, jax.random.key(0))[0]
 
     step = jax.jit(step)

@@ -56,6 +56,21 @@ def compare() -> None:
     print(f'Report: {workdir_of() / "report" / "index.html"}')
 
 
+def tune() -> None:
+    """Which policy, learning rate and weight decay? Searched within a budget, on validation only.
+
+    Successive halving over config.tune; learning rates come from a range test of each policy.
+    Writes report/index.html, report/report.md and report/results.json into the workdir: train
+    beside validation for each candidate, which of them overfitted, and what to train.
+    """
+    from tljax.study import tune as search
+    from tljax.study.report import tuning
+
+    content = search.tune(resolved(), workdir_of(), command_line(), quiet=FLAGS.quiet)
+    print(tuning.text_summary(content))
+    print(f'Report: {workdir_of() / "report" / "index.html"}')
+
+
 def inspect() -> None:
     """What would be reused and trained: every leaf, without training anything.
 
@@ -152,6 +167,7 @@ def average() -> None:
 COMMANDS: dict[str, Callable[[], None]] = {
     'train': train,
     'compare': compare,
+    'tune': tune,
     'inspect': inspect,
     'evaluate': evaluate,
     'predict': predict,

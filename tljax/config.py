@@ -232,12 +232,14 @@ def fingerprint(config: Mapping[str, Any]) -> str:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """One line for each key that decides the result and differs.
 
+    A key that the old config lacks, since tljax did not have it yet, counts as its default.
+
     >>> a, b = default(), default()
     >>> b.optim.lr = 0.5
     >>> differences(a, b)
     ['optim.lr: 0.001 -> 0.5']
     """
-    before, after = flat(old), flat(new)
+    before, after = flat(default()) | flat(old), flat(new)
     return [
         f'{key}: {before.get(key)!r} -> {after.get(key)!r}'
         for key in sorted(before.keys() | after.keys())

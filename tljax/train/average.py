@@ -93,7 +93,7 @@ def interpolate(
     """On the line from the first of two models to the second; 'best' chooses on validation."""
     tried: list[dict[str, Any]] = []
     if share == 'best':
-        values = [score(averaging.interpolate(*models, one)) for one in SHARES]
+        values = [score(averaging.interpolate(models[0], models[1], one)) for one in SHARES]
         tried = [{'share': s, 'validation': v} for s, v in zip(SHARES, values, strict=True)]
         share = max(zip(values, SHARES, strict=True))[1]
     leaves = averaging.interpolate(models[0], models[1], share)

@@ -15,6 +15,7 @@ from tljax.errors import UserError
 from tljax.models import Model
 from tljax.models.build import streams
 from tljax.transfer import surgery
+from tljax.transfer.injection import Injected
 from tljax.transfer.regularizers.base import KEY, Regularizer
 from tljax.transfer.regularizers.consistency import r_drop
 from tljax.transfer.regularizers.distillation import co_tuning, lwf
@@ -32,7 +33,7 @@ REGULARIZERS: dict[str, Callable[..., Regularizer]] = {
 Leaves = Mapping[str, Any]
 
 
-class SourceHead(nnx.Param):
+class SourceHead(Injected):
     """A parameter of the second head: no part of the architecture, and in none of its stages."""
 
 

@@ -55,6 +55,9 @@ def test_fingerprint_ignores_how_and_sees_what():
     other.train.steps += 1
     assert config_lib.fingerprint(one) != config_lib.fingerprint(other)
     assert config_lib.differences(one, other) == ['train.steps: 1000 -> 1001']
+    older = config_lib.plain(one)
+    del older['prefix']
+    assert config_lib.differences(older, one) == []  # a key it didn't know is at its default
 
 
 def test_fingerprint_survives_json():

@@ -66,6 +66,8 @@ def check_claim(path: Path, config: ConfigDict, command: str) -> None:
     if held.get('fingerprint') == config_lib.fingerprint(config):
         return
     changed = config_lib.differences(held.get('config', {}), config)
+    if not changed:
+        return
     raise UserError(
         f'{path.parent} holds a run of another config. What differs:\n  '
         + '\n  '.join(changed)

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import parity_support
 import small_models
 
 from tljax import models, trees
@@ -28,10 +29,24 @@ def forward(model: models.Model, variables: Any, batch: Any) -> np.ndarray:
     return np.asarray(jax.jit(call)(variables, batch))
 
 
+def scattered(model: models.Model, seed: int = 0) -> Any:
+    """Variables none of which is where it makes no difference, such as a zero kernel."""
+
+    def drawn(path: str, leaf: Any) -> np.ndarray:
+        return parity_support.draw(path, leaf.shape, seed)
+
+    return {kind: trees.map_with_path(drawn, tree) for kind, tree in model.shapes().items()}
+
+
 def over(model: models.Model, source: Any, seed: int = 0) -> Any:
-    """The model's fresh variables, the source's put over them."""
-    fresh = trees.flatten(model.init(jax.random.key(seed))['params'])
-    params = {**fresh, **trees.flatten(source['params'])}
+    """The model's fresh injected leaves, and the source's."""
+    injected = model.outline().injected
+
+    def fresh(key: jax.Array) -> Any:
+        params = trees.flatten(model.init(key)['params'])
+        return {path: params[path] for path in injected}
+
+    params = {**jax.jit(fresh)(jax.random.key(seed)), **trees.flatten(source['params'])}
     return {**source, 'params': trees.unflatten(params)}
 
 

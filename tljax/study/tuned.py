@@ -13,7 +13,8 @@ from tljax.study.watched import Curves
 from tljax.tasks import Task
 
 if TYPE_CHECKING:
-    from tljax.study.tune import Candidate, Search
+    from tljax.study.bench import Candidate
+    from tljax.study.tune import Search
 
 RISE = 0.1  # share of the fall of the validation loss that it may lose again
 WORDS = ('sound', 'overfitted', 'overconfident', 'unstable', 'diverged')

@@ -90,9 +90,7 @@ class Experiment:
         """In how many ways an example is augmented; 0 is in ever new ones, or not at all."""
         return self.config.prefix.views if self.config.data.augment else 0
 
-    def augment(
-        self, batch: Mapping[str, jax.Array], key: jax.Array
-    ) -> Mapping[str, jax.Array]:
+    def augment(self, batch: Mapping[str, jax.Array], key: jax.Array) -> Mapping[str, jax.Array]:
         """The random changes that training pictures undergo."""
         return augment(batch, self.config.data.augment, key, self.config.seed)
 

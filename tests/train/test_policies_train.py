@@ -34,10 +34,19 @@ CALLS = {
     'norm_only': 0,
 }
 FEW = ('linear_probe', 'surgical(block="last", head=False)', 'norm_only')
+
+
+def marks_of(row, column, name):
+    """Quick on one architecture; of the others every fourth, so that each policy is tried."""
+    if name in QUICK:
+        return []
+    return [pytest.mark.slow] if (row + column) % 4 == 0 else [pytest.mark.slow, pytest.mark.matrix]
+
+
 CASES = [
-    pytest.param(name, call, id=f'{name}-{call}', marks=[] if name in QUICK else [pytest.mark.slow])
-    for name in sorted(MODELS)
-    for call in (FEW if name in SLOW_TO_COMPILE else CALLS)
+    pytest.param(name, call, id=f'{name}-{call}', marks=marks_of(row, column, name))
+    for row, name in enumerate(sorted(MODELS))
+    for column, call in enumerate(FEW if name in SLOW_TO_COMPILE else CALLS)
 ]
 
 

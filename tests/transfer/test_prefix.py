@@ -63,8 +63,20 @@ LARGE = ('alexnet', 'bit', 'efficientnet_lite', 'resnet', 'squeezenet')
 NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in small_models.SMALL]
 
 
-@pytest.mark.parametrize('choice', CHOICES)
-@pytest.mark.parametrize('name', NAMES)
+CASES = [
+    pytest.param(
+        name,
+        choice,
+        marks=[pytest.mark.slow, pytest.mark.matrix][: 1 + (choice != 'head')]
+        if name in LARGE
+        else [],
+    )
+    for name in small_models.SMALL
+    for choice in CHOICES
+]
+
+
+@pytest.mark.parametrize(('name', 'choice'), CASES)
 def test_value_and_gradient_are_those_of_the_whole_program(name, choice):
     loss, live, constant, batch = split_loss(name, CHOICES[choice])
     parts = prefix.cut(loss, live, constant, batch)

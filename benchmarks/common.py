@@ -1,13 +1,18 @@
 """What the benchmarks share: settings, timing in rounds, tables."""
 
 import argparse
+import contextlib
 import os
 import platform
 import statistics
+import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 Times = Mapping[str, Sequence[float]]
 
@@ -104,8 +109,42 @@ def environment() -> str:
     )
 
 
-if __name__ == '__main__':
-    print(environment())
+def memory(field: str) -> int:
+    """Bytes of this process: now (VmRSS), or at most (VmHWM), mapped pages of files included.
+
+    0 where there is no /proc.
+    """
+    status = Path('/proc/self/status')
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((1024 * int(x.split()[1]) for x in lines if x.startswith(field + ':')), 0)
+
+
+def new_peak() -> int:
+    """Lets VmHWM start anew; gives what it was."""
+    before = memory('VmHWM')
+    with contextlib.suppress(OSError):  # not every system lets a process ask for that
+        Path('/proc/self/clear_refs').write_text('5')
+    return before
+
+
+def progress(done: int, whole: int) -> None:
+    """A line after each quarter, on stderr."""
+    if done * 4 // whole > (done - 1) * 4 // whole:
+        print(f'    step {done} of {whole}', file=sys.stderr, flush=True)
+
+
+def torchvision() -> Any:
+    """The package, or None where it or PyTorch is not installed."""
+    try:
+        import torch
+
+        # Its compiled operators, which no classifier needs, may not fit this PyTorch.
+        skip = mock.patch.object(torch.library, 'register_fake', return_value=lambda f: f)
+        with skip, warnings.catch_warnings(action='ignore'):
+            import torchvision
+    except ImportError:
+        return None
+    return torchvision
 
 
 def split_step(model: Any, task: Any, tx: Any, factor: Any, decisions: Any, prepare: Any = dict):
@@ -115,3 +154,7 @@ def split_step(model: Any, task: Any, tx: Any, factor: Any, decisions: Any, prep
     loss_of = step_lib.loss_program(model, decisions, step_lib.task_objective(task), prepare)
     step = step_lib.make_train_step(loss_of, tx, factor)
     return lambda state, frozen, batch: step(state, {'frozen': frozen, 'reference': {}}, batch)
+
+
+if __name__ == '__main__':
+    print(environment())

@@ -165,18 +165,12 @@ def alone(folder: str, row: str) -> None:
             __import__(module)
     jax.block_until_ready(jax.numpy.zeros(2) + 1)
     quiet()
-    before = memory('VmRSS')
-    Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
+    before = common.memory('VmRSS')
+    common.new_peak()
     began = time.perf_counter()
     variants(Path(folder))[row]()
     seconds = time.perf_counter() - began
-    print(json.dumps({'seconds': seconds, 'bytes': memory('VmHWM') - before}))
-
-
-def memory(field: str) -> int:
-    """Bytes of this process: now (VmRSS), or at most (VmHWM), mapped pages of files included."""
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field + ':'))
+    print(json.dumps({'seconds': seconds, 'bytes': common.memory('VmHWM') - before}))
 
 
 def quiet() -> None:

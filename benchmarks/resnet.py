@@ -6,7 +6,6 @@ optimiser is SGD with momentum everywhere. Evaluation and training mode are as i
 """
 
 import contextlib
-import warnings
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -81,16 +80,8 @@ def ours(model: models.Model, variables: Any, batch: Any) -> tuple[Callable, Cal
 
 def found_original(depth: int) -> tuple[Any, str] | None:
     """PyTorch's ResNet, and the scheme of its names; None where neither package has one."""
-    try:
-        import torch
-
-        # Its compiled operators, which no classifier needs, may not fit this PyTorch.
-        skip = mock.patch.object(torch.library, 'register_fake', return_value=lambda f: f)
-        with skip, warnings.catch_warnings(action='ignore'):
-            import torchvision
-        return getattr(torchvision.models, f'resnet{depth}')(), 'torchvision'
-    except ImportError:
-        pass
+    if package := common.torchvision():
+        return getattr(package.models, f'resnet{depth}')(), 'torchvision'
     try:
         from transformers import ResNetConfig, ResNetForImageClassification
     except ImportError:

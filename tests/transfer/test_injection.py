@@ -9,7 +9,7 @@ from flax import nnx
 
 from tljax import models, trees
 from tljax.errors import UserError
-from tljax.transfer import injection
+from tljax.transfer import apply, injection, peft, plan
 
 
 class Shifted:
@@ -127,3 +127,36 @@ def test_the_module_that_was_there_is_left_as_it_was():
     assert new.kernel is old.kernel
     assert isinstance(new, nnx.Linear)
     assert type(new).__name__ == 'ShiftedLinear'
+
+
+def test_surgery_leaves_injected_leaves_fresh_and_takes_those_that_a_source_has():
+    plain = trees.flatten(vit().shapes()['params'])
+    model = vit([('.*/query', shifted)])
+    shapes, injected = trees.flatten(model.shapes()['params']), model.outline().injected
+    manifest = plan(plain, shapes, injected=injected)
+    actions = {entry.path: entry.action for entry in manifest.entries}
+    assert list(actions) == list(shapes)
+    assert {path for path, action in actions.items() if action == 'injected'} == set(injected)
+    source = {path: np.ones(leaf.shape, leaf.dtype) for path, leaf in plain.items()}
+    fitted = apply(manifest, source, shapes)
+    assert fitted[injected[0]] is shapes[injected[0]]
+    manifest = plan(shapes, shapes, injected=injected)
+    assert {entry.action for entry in manifest.entries} == {'loaded'}
+    with pytest.raises(UserError, match=r'transfer\.reset'):
+        plan(plain, shapes, injected=injected, reset=('.*/shift',))
+
+
+@pytest.mark.parametrize(
+    'rules', [['lora'], [('.*/query',)], [('.*/query', 3)], [('', 'lora')], 'lora', [{'a': 'lora'}]]
+)
+def test_rules_of_a_config_are_pairs_of_strings(rules):
+    with pytest.raises(UserError, match=r'config\.transfer\.inject: .* is no rule'):
+        peft.chosen('full', rules)
+
+
+def test_a_module_is_replaced_once():
+    recipe, example = small_models.SMALL['vit']
+    shapes = {k: jax.ShapeDtypeStruct(shape, dtype) for k, (shape, dtype) in example.items()}
+    pairs = peft.chosen('lora(rank=2)', [('.*/query', 'lora')])
+    with pytest.raises(UserError, match=r'config\.transfer\.policy: .*a LoraLinear, which cannot'):
+        models.build(recipe, shapes, 3, peft.injector(pairs))

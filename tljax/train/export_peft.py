@@ -29,19 +29,20 @@ def export(workdir: Path, output: Path, *, quiet: bool = False) -> Path:
         raise UserError(f'--output={output} exists already; name a new file.')
     config = held_config(workdir)
     variables, card = load_model(workdir / 'model')
-    pairs = adapters.chosen_by(card)
-    if not pairs:
+    own = adapters.of_card(card)
+    if own is None:
         raise UserError(
             f'--format=peft: the run in {workdir} injected nothing, so the whole model was '
             'trained, or its head. Export it with --format=safetensors.'
         )
     experiment = experiment_lib.build(config, sources.load(config, workdir, quiet=quiet))
-    injected = experiment.model.outline().injected
-    flat = adapters.flat(variables)
+    # A regulariser's own leaves, such as the source's head, belong to the run and not the model.
+    injected, known = own.outline().injected, adapters.flat(own.shapes())
+    flat = {p: leaf for p, leaf in adapters.flat(variables).items() if p in known}
     leaves = adapters.trained(flat, experiment.loaded, set(injected))
     rest = {path: leaf for path, leaf in flat.items() if path not in leaves}
     about = {
-        'injected': pairs,
+        'injected': adapters.chosen_by(card),
         'injected_leaves': injected,
         'backbone': adapters.fingerprint(rest),
         'backbone_leaves': len(rest),

@@ -147,6 +147,13 @@ def test_a_fall_within_delta_is_none():
     assert tuned.diagnosis(CASES['overfitted'], TASK, 0.11, bad=False)['word'] == 'overconfident'
 
 
+def test_a_fall_of_the_metric_while_the_loss_falls_is_luck():
+    lucky = curve([0.5, 0.8, 0.9, 1.0], [0.5, 0.72, 0.71, 0.7], FALLING, FALLING)
+    found = tuned.diagnosis(lucky, TASK, 0.01, bad=False)
+    assert (found['word'], found['fall']) == ('sound', pytest.approx(0.02))
+    assert 'luck rather than overfitting' in found['sentence']
+
+
 def test_what_recovers_is_not_overfitted():
     dipped = curve([0.4, 0.2, 0.3, 0.45], [0.43, 0.12, 0.25, 0.38])
     assert tuned.diagnosis(dipped, TASK, 0.01, bad=False)['word'] == 'unstable'

@@ -78,7 +78,8 @@ def mean_curve(curves: Sequence[Curves]) -> dict[str, Any]:
 def diagnosis(curve: Mapping[str, Any], task: Task, delta: float, bad: bool) -> dict[str, Any]:
     """What a candidate's mean curve says of overfitting.
 
-    overfitted: after its best, validation fell by more than `delta`, and train did not.
+    overfitted: after its best, validation fell by more than `delta`, its loss did not go on
+    falling, and train got no worse.
     overconfident: the metric held, but validation loss lost more than a tenth of its fall while
     train loss went on falling. unstable: validation fell, but train did too, or validation has
     made up for half of it again. diverged: a loss was not finite. sound: none of these.
@@ -114,6 +115,12 @@ def diagnosis(curve: Mapping[str, Any], task: Task, delta: float, bad: bool) -> 
                 f'few steps rather than overfitting; {between}.'
             )
             return dict(word='unstable', sentence=sentence, **found)
+        if loss_fell(curve, best):
+            sentence = (
+                f'Validation {metric} got {amount(fall)} worse after step {step} while validation '
+                f'loss went on falling, which is luck rather than overfitting; {between}.'
+            )
+            return dict(word='sound', sentence=sentence, **found)
         sentence = (
             f'Validation {metric} was best at step {step} and got {amount(fall)} worse from there, '
             f'while train did not; {between}.'
@@ -128,6 +135,12 @@ def diagnosis(curve: Mapping[str, Any], task: Task, delta: float, bad: bool) -> 
         return dict(word='overconfident', sentence=sentence, **found)
     sentence = f'Validation does not get worse by more than {amount(delta)}; {between}.'
     return dict(word='sound', sentence=sentence, **found)
+
+
+def loss_fell(curve: Mapping[str, Any], since: int) -> bool:
+    """Whether validation loss is lower at the end than at an evaluation; False without one."""
+    valid = curve['validation'].get('loss')
+    return bool(valid) and None not in valid and valid[-1] < valid[since]
 
 
 def loss_rise(curve: Mapping[str, Any]) -> tuple[float, int]:

@@ -25,7 +25,8 @@ from tljax.study.report.figures import MINUS, NOT_MEASURED, count, number, plain
 Results = Mapping[str, Any]
 
 MEANINGS = (
-    'Overfitted: validation fell by more than study.delta after its best while train did not. '
+    'Overfitted: validation fell by more than study.delta after its best, its loss did not go on '
+    'falling, and train got no worse. '
     'Overconfident: the metric held, but validation loss lost more than a tenth of its fall while '
     'train loss went on falling. Unstable: validation fell, but train did too, or validation has '
     'made up for half of it again. Diverged: a loss or gradient was not finite. Sound: none of '

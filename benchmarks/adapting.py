@@ -191,6 +191,7 @@ def report(adaptation: str, rounds: Sequence[Mapping[str, Result]], chosen: Any)
             f'  {way}: {apart}all else {seconds(result["before"] - compiling)}; memory before '
             f'{mega(kept["base"])}, peak {mega(kept["peak"])}, of the steps {mega(kept["steps"])}'
         )
+        print(f'    {result["said"]}')
         for name, sizes in result.get('buffers', {}).items():
             parts = ', '.join(f'{k} {mega(v)}' for k, v in sizes.items())
             print(f"    XLA's buffers, {name}: {parts}")

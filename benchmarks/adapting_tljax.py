@@ -154,7 +154,7 @@ def main() -> None:
             before=wall - record.seconds,
             memory=dict(base=base, steps=in_steps, peak=max(watched.peak, in_steps)),
             buffers=programs(watched),
-            said=runner.decide(len(arm.pool.subset)).reason,
+            said=f'frozen prefix: {runner.decide(len(arm.pool.subset)).reason}',
         )
     print(json.dumps(result))
 

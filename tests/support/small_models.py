@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 from tljax import models
 
@@ -75,3 +76,17 @@ def scattered(model: models.Model, seed: int = 0) -> Any:
         return np.asarray(leaf) + 0.02 * rng.normal(size=leaf.shape).astype(leaf.dtype)
 
     return jax.tree.map(jax.numpy.asarray, jax.tree.map(moved, variables))
+
+
+def sampled(cases: Any, quick: Any = (), every: int = 4) -> list[Any]:
+    """The parameters of a test over a matrix, most of it left out unless asked for.
+
+    Args:
+      cases: tuples; those in `quick` are always tried.
+      every: of the others each so-many-th is slow, and the rest `pytest -m matrix`.
+    """
+    params = []
+    for number, case in enumerate(cases):
+        marks = [pytest.mark.slow, pytest.mark.matrix][: 1 + (number % every > 0)]
+        params.append(pytest.param(*case, marks=[] if case in quick else marks))
+    return params

@@ -33,11 +33,9 @@ PLACES = {
     'squeezenet': ('dora',),
     'efficientnet_lite': ('ia3',),
 }
-CASES = [
-    pytest.param(name, method, marks=[] if (name, method) in QUICK else [pytest.mark.slow])
-    for name, methods in PLACES.items()
-    for method in methods
-]
+CASES = small_models.sampled(
+    [(name, method) for name, methods in PLACES.items() for method in methods], QUICK, every=5
+)
 
 
 @functools.lru_cache(maxsize=2)

@@ -18,7 +18,6 @@ from tljax.train import step as step_lib
 from tljax.transfer import policies
 
 TASK = tasks.create({'name': 'classification'}, ('a', 'b', 'c'))
-QUICK = ('convnet',)
 SLOW_TO_COMPILE = ('bit', 'efficientnet_lite', 'resnet')
 CHANGES = {'alexnet': dict(hidden=16)}
 STEPS, BATCH = 2, 8
@@ -36,18 +35,10 @@ CALLS = {
 FEW = ('linear_probe', 'surgical(block="last", head=False)', 'norm_only')
 
 
-def marks_of(row, column, name):
-    """Quick on one architecture; of the others every fourth, so that each policy is tried."""
-    if name in QUICK:
-        return []
-    return [pytest.mark.slow] if (row + column) % 4 == 0 else [pytest.mark.slow, pytest.mark.matrix]
-
-
-CASES = [
-    pytest.param(name, call, id=f'{name}-{call}', marks=marks_of(row, column, name))
-    for row, name in enumerate(sorted(MODELS))
-    for column, call in enumerate(FEW if name in SLOW_TO_COMPILE else CALLS)
+PAIRS = [
+    (name, call) for name in sorted(MODELS) for call in (FEW if name in SLOW_TO_COMPILE else CALLS)
 ]
+CASES = small_models.sampled(PAIRS, [('convnet', call) for call in CALLS], every=5)
 
 
 @functools.lru_cache(maxsize=1)

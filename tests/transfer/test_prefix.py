@@ -59,21 +59,10 @@ def split_loss(name, pattern):
     return loss, live, (frozen, fixed_stats), small_models.batch_of(name)
 
 
-LARGE = ('alexnet', 'bit', 'efficientnet_lite', 'resnet', 'squeezenet')
-NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in small_models.SMALL]
-
-
-CASES = [
-    pytest.param(
-        name,
-        choice,
-        marks=[pytest.mark.slow, pytest.mark.matrix][: 1 + (choice != 'head')]
-        if name in LARGE
-        else [],
-    )
-    for name in small_models.SMALL
-    for choice in CHOICES
-]
+QUICK = ('convnet', 'cifar_resnet', 'bert')
+NAMES = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in small_models.SMALL]
+PAIRS = [(name, choice) for name in small_models.SMALL for choice in CHOICES]
+CASES = small_models.sampled(PAIRS, [('convnet', choice) for choice in CHOICES], every=4)
 
 
 @pytest.mark.parametrize(('name', 'choice'), CASES)

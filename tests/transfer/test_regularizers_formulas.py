@@ -212,7 +212,7 @@ def pictures(size=6, height=8, width=5):
 
 def test_mixup_mixes_pictures_and_labels_alike():
     batch, order = pictures(), np.array([3, 0, 5, 1, 2, 4])
-    found = inputs.mixed(batch, jnp.asarray(order), jnp.float32(0.3))
+    found = inputs.mixed(batch, jnp.asarray(order), jnp.full((8, 5), 0.3))
     image = np.asarray(batch['image'])
     np.testing.assert_allclose(found['image'], 0.3 * image + 0.7 * image[order], rtol=1e-5)
     np.testing.assert_array_equal(found['other_label'], order)
@@ -221,20 +221,21 @@ def test_mixup_mixes_pictures_and_labels_alike():
 
 def test_mixup_draws_its_share_from_a_beta_distribution():
     mix = one('mixup(alpha=0.4)').mix
-    batch = pictures(2, 2, 2)
-    draw = jax.jit(jax.vmap(lambda key: mix(batch, key)['share'][0]))
-    shares = np.asarray(draw(jax.random.split(jax.random.key(0), 4000)))
+    kept = jax.jit(jax.vmap(lambda key: mix(key, 2, 3)))(jax.random.split(jax.random.key(0), 4000))
+    shares = np.asarray(kept)
+    assert (shares == shares[:, :1, :1]).all()
     assert abs(shares.mean() - 0.5) < 0.03
     variance = 0.4**2 / ((0.8**2) * 1.8)
-    assert abs(shares.var() - variance) < 0.01
+    assert abs(shares[:, 0, 0].var() - variance) < 0.01
 
 
 def test_cutmix_pastes_a_rectangle_whose_area_is_the_share():
-    mix = jax.jit(one('cutmix').mix)
+    mix = one('cutmix').mix
+    draw = jax.jit(lambda key: inputs.by_one_of([mix], batch, key))
     batch = pictures(6, 9, 7)
     image, seen = np.asarray(batch['image']), set()
     for seed in range(40):
-        found = mix(batch, jax.random.key(seed))
+        found = draw(jax.random.key(seed))
         order = np.asarray(found['other_label'])
         new = np.asarray(found['image'])
         rows = [i for i in range(6) if order[i] != i]
@@ -250,13 +251,21 @@ def test_cutmix_pastes_a_rectangle_whose_area_is_the_share():
     assert len(seen) > 10
 
 
+def test_the_sides_of_the_rectangle_are_the_root_of_the_share():
+    boxes = [
+        np.asarray(inputs.box(jax.random.key(seed), jnp.float32(0.5), 20, 12)) for seed in range(60)
+    ]
+    tall = [box.any(1).sum() for box in boxes]
+    wide = [box.any(0).sum() for box in boxes]
+    assert max(tall) == 10  # sides are whole where the rectangle lies inside
+    assert max(wide) == 6
+    assert min(tall) < 10  # and cut off at the edge
+
+
 def test_several_ways_to_mix_take_turns():
-    ways = tuple(
-        lambda batch, key, value=value: {**batch, 'share': jnp.full(2, value)}
-        for value in (0.25, 0.75)
-    )
-    batch = {'share': jnp.ones(2)}
-    draw = jax.vmap(lambda key: inputs.one_of(ways, batch, key)['share'][0])
+    ways = [lambda key, h, w, value=value: jnp.full((h, w), value) for value in (0.25, 0.75)]
+    batch = pictures(2, 2, 2)
+    draw = jax.vmap(lambda key: inputs.by_one_of(ways, batch, key)['share'][0])
     shares = np.asarray(draw(jax.random.split(jax.random.key(0), 400)))
     assert set(shares.tolist()) == {0.25, 0.75}
     assert 0.4 < (shares == 0.25).mean() < 0.6

@@ -62,7 +62,8 @@ class Regularizer:
         head as a second head of the model), 'twin' (a second pass with other dropout), 'maps',
         'image', 'dropout', 'batch_norm'; 'relation', 'attention' (measured before training).
       term: `term(view) -> scalar`, added to the loss, its weight included.
-      mix: `mix(batch, key) -> batch`, on batches as the model reads them.
+      mix: `mix(key, height, width) -> (height, width)`, how much of each pixel of a picture stays;
+        the rest is another's.
       norm: a hook on the calls of each live BatchNorm: `norm(call, x, key=key)`.
       gradient: `gradient(loaded) -> transformation` of gradients, in front of the optimiser;
         `loaded` are the paths of the leaves that come from the source.
@@ -73,7 +74,7 @@ class Regularizer:
     of_source: bool = False
     needs: frozenset[str] = frozenset()
     term: Callable[[View], jax.Array] | None = None
-    mix: Callable[[Batch, jax.Array], Batch] | None = None
+    mix: Callable[[jax.Array, int, int], jax.Array] | None = None
     norm: Callable[..., jax.Array] | None = None
     gradient: Callable[[frozenset[str]], optax.GradientTransformation] | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -7,7 +7,7 @@ from jax import lax
 from tljax.errors import UserError
 from tljax.transfer.regularizers.base import KEY, Regularizer, View, number, whole
 
-ATTENTIONS = ('gradient', 'ablation', 'none')
+ATTENTIONS = ('fisher', 'ablation', 'none')
 
 
 def bss(*, eta: float = 1e-3, k: int = 1) -> Regularizer:
@@ -38,7 +38,7 @@ def tail(features_BxD: jax.Array, k: int) -> jax.Array:
 
 
 def delta(
-    *, alpha: float = 0.01, beta: float = 0.01, attention: str = 'gradient', examples: int = 256
+    *, alpha: float = 0.01, beta: float = 0.01, attention: str = 'fisher', examples: int = 256
 ) -> Regularizer:
     """alpha / 2 times the squared distance of the feature maps from the source's, by channel.
 
@@ -52,8 +52,8 @@ def delta(
       alpha: of the maps.
       beta: of the new leaves.
       attention: 'ablation' leaves the channels out one by one, as the paper does, which takes as
-        many passes as there are channels; 'gradient' takes the rise's first order, which takes
-        one; 'none' weighs all channels alike.
+        many passes as there are channels; 'fisher' takes the rise to second order, which takes
+        one, and a backward one for each class; 'none' weighs all channels alike.
       examples: of the training subset, that attention is measured on; at most.
     """
     alpha, beta = number('delta', 'alpha', alpha, least=0), number('delta', 'beta', beta, least=0)

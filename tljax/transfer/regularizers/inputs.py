@@ -1,6 +1,6 @@
 """Mixed examples: mixup and CutMix."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from tljax.transfer.regularizers.base import Batch, Regularizer, number
 
 IMAGE = frozenset({'image'})
+Mix = Callable[[jax.Array, int, int], jax.Array]
 
 
 def mixup(*, alpha: float = 0.2) -> Regularizer:
@@ -22,11 +23,8 @@ def mixup(*, alpha: float = 0.2) -> Regularizer:
     """
     alpha = number('mixup', 'alpha', alpha, above=0)
 
-    def mix(batch: Batch, key: jax.Array) -> Batch:
-        share_key, order_key = jax.random.split(key)
-        share = jax.random.beta(share_key, alpha, alpha)
-        order = jax.random.permutation(order_key, batch['image'].shape[0])
-        return mixed(batch, order, share)
+    def mix(key: jax.Array, height: int, width: int) -> jax.Array:
+        return jnp.full((height, width), jax.random.beta(key, alpha, alpha))
 
     return Regularizer('mixup', needs=IMAGE, mix=mix)
 
@@ -43,50 +41,34 @@ def cutmix(*, alpha: float = 1.0) -> Regularizer:
     """
     alpha = number('cutmix', 'alpha', alpha, above=0)
 
-    def mix(batch: Batch, key: jax.Array) -> Batch:
-        share_key, order_key, box_key = jax.random.split(key, 3)
-        size, height, width, _ = batch['image'].shape
+    def mix(key: jax.Array, height: int, width: int) -> jax.Array:
+        share_key, box_key = jax.random.split(key)
         side = jnp.sqrt(1 - jax.random.beta(share_key, alpha, alpha))
-        order = jax.random.permutation(order_key, size)
-        return pasted(batch, order, box(box_key, side, height, width))
+        return 1.0 - box(box_key, side, height, width)
 
     return Regularizer('cutmix', needs=IMAGE, mix=mix)
 
 
-def mixed(batch: Batch, order: jax.Array, share: jax.Array) -> Batch:
+def mixed(batch: Batch, order: jax.Array, kept_HxW: jax.Array) -> Batch:
     """A batch mixed with itself in another order.
 
     Args:
       batch: with `image` (B, H, W, C) and `label` (B,).
       order: (B,) indices of the partners.
-      share: of the first, a scalar.
+      kept_HxW: each pixel's share of the example itself; the label's is their mean.
+
+    Returns:
+      The batch, with `other_label` (B,) and `share` (B,) beside it.
     """
-    image = batch['image']
-    blend = (share * image + (1 - share) * image[order]).astype(image.dtype)
-    return {**batch, 'image': blend, **labels(batch, order, share)}
-
-
-def pasted(batch: Batch, order: jax.Array, inside_HxW: jax.Array) -> Batch:
-    """A batch with a part of each picture replaced by the partner's.
-
-    Args:
-      batch: with `image` (B, H, W, C) and `label` (B,).
-      order: (B,) indices of the partners.
-      inside_HxW: where the partner's pixels are taken.
-    """
-    image = batch['image']
-    blend = jnp.where(inside_HxW[None, :, :, None], image[order], image)
-    return {**batch, 'image': blend, **labels(batch, order, 1 - inside_HxW.mean())}
-
-
-def labels(batch: Batch, order: jax.Array, share: jax.Array) -> dict[str, jax.Array]:
-    """The second label of each example and the first one's share, as classification reads them."""
-    shares = jnp.broadcast_to(jnp.asarray(share, jnp.float32), batch['label'].shape)
-    return {'other_label': batch['label'][order], 'share': shares}
+    image, kept = batch['image'], kept_HxW[None, :, :, None]
+    blend = jnp.where(kept == 1, image, kept * image + (1 - kept) * image[order])
+    share_B = jnp.broadcast_to(kept_HxW.mean(), batch['label'].shape)
+    other = {'other_label': batch['label'][order], 'share': share_B}
+    return {**batch, 'image': blend.astype(image.dtype), **other}
 
 
 def box(key: jax.Array, side: jax.Array, height: int, width: int) -> jax.Array:
-    """A rectangle with its centre anywhere, cut off at the edges: (height, width) bool.
+    """A rectangle with its centre anywhere, cut off at the edges: (height, width), 1 inside.
 
     Args:
       side: of the rectangle, as a share of the picture's.
@@ -95,17 +77,15 @@ def box(key: jax.Array, side: jax.Array, height: int, width: int) -> jax.Array:
     for length, axis_key in zip((height, width), jax.random.split(key), strict=True):
         centre = jax.random.randint(axis_key, (), 0, length)
         extent = jnp.floor(side * length).astype(jnp.int32)
-        at = jnp.arange(length)
-        lines.append((at >= centre - extent // 2) & (at < centre - extent // 2 + extent))
-    return lines[0][:, None] & lines[1][None, :]
+        first, at = centre - extent // 2, jnp.arange(length)
+        lines.append((at >= first) & (at < first + extent))
+    return (lines[0][:, None] & lines[1][None, :]).astype(jnp.float32)
 
 
-def one_of(mixes: tuple[Any, ...], batch: Batch, key: jax.Array) -> Batch:
+def by_one_of(mixes: Sequence[Mix], batch: Batch, key: jax.Array) -> Batch:
     """Mixes a batch by one of several ways, drawn anew for each batch."""
-    if len(mixes) == 1:
-        return mixes[0](batch, key)
-    choice_key, key = jax.random.split(key)
-    index = jax.random.randint(choice_key, (), 0, len(mixes))
-    return jax.lax.switch(
-        index, [lambda b, k, mix=mix: dict(mix(b, k)) for mix in mixes], dict(batch), key
-    )
+    way_key, order_key, mix_key = jax.random.split(key, 3)
+    size, height, width, _ = batch['image'].shape
+    way = jax.random.randint(way_key, (), 0, len(mixes))
+    kept_HxW = jnp.stack([mix(mix_key, height, width) for mix in mixes])[way]
+    return mixed(batch, jax.random.permutation(order_key, size), kept_HxW)

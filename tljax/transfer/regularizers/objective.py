@@ -12,7 +12,7 @@ from flax import nnx
 from tljax.models import merge
 from tljax.transfer.regularizers.base import Batch, Pass, Regularizer, View
 from tljax.transfer.regularizers.hooks import Hook, hooked, parts_of
-from tljax.transfer.regularizers.inputs import one_of
+from tljax.transfer.regularizers.inputs import by_one_of
 
 SECOND = 'source_head'
 # Dropout takes 0, 1, 2 ... of a step's key; these are out of its way.
@@ -54,7 +54,7 @@ def make(task: Any, setting: Setting) -> Callable[..., Any]:
 
     def objective(module: Any, batch: Batch, key: jax.Array, reference: Mapping[str, Any]):
         if mixes:
-            batch = one_of(mixes, batch, jax.random.fold_in(key, MIX))
+            batch = by_one_of(mixes, batch, jax.random.fold_in(key, MIX))
         twins = setting.needs('twin')
         seen = twice(batch) if twins else batch
         record = Record(setting.outlets)

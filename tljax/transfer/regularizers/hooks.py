@@ -41,7 +41,7 @@ def hooked(module: nnx.Module, hooks: Mapping[str, Sequence[Hook]]) -> Iterator[
     parts = parts_of(module)
     chosen = [(parts[path], tuple(functions)) for path, functions in hooks.items()]
     active: dict[int, tuple[Hook, ...]] = vars(_ACTIVE).setdefault('hooks', {})
-    before = {id(part): (active.get(id(part)), type(part)) for part, _ in chosen}
+    before: dict[int, Any] = {id(p): (active.get(id(p)), type(p)) for p, _ in chosen}
     try:
         for part, functions in chosen:
             known, kind = before[id(part)]
@@ -124,7 +124,7 @@ def _note(called: list[str], path: str) -> Hook:
 
 
 @functools.cache
-def _listening(kind: type) -> type:
+def _listening(kind: Any) -> type:
     """The class whose call runs the hooks; the same for all modules of a kind."""
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -34,7 +34,7 @@ def distillation(logits_BxS: jax.Array, teacher_BxS: jax.Array, temperature: flo
 
     p ** (1 / temperature), normalised, is the softmax of logits / temperature.
 
-    >>> float(distillation(jnp.zeros((1, 4)), jnp.ones((1, 4)), 2.0).round(4))
+    >>> round(float(distillation(jnp.zeros((1, 4)), jnp.ones((1, 4)), 2.0)), 4)
     1.3863
     """
     wanted = jax.nn.softmax(lax.stop_gradient(teacher_BxS) / temperature)

@@ -81,6 +81,7 @@ def test_the_freezing_contract(name, method):
     for _ in range(2):
         state, metrics = run(state, fixed, batch)
     assert np.isfinite(float(metrics['loss']))
+    assert int(state.bad_step) == -1
     jax.tree.map(np.testing.assert_array_equal, fixed['frozen'], before[1])
     jax.tree.map(np.testing.assert_array_equal, state.batch_stats, before[0]['batch_stats'])
     old = trees.flatten(before[0]['params'])

@@ -242,22 +242,37 @@ def build(
     if config.source.peft:
         saved = adapters.read(config.source.peft)
         loaded, manifest = adapters.over(saved, model, loaded, manifest)
-    outfit = regularizers.outfit(config, model, task, data.example, source.leaves, loaded)
-    experiment = Experiment(
-        config,
-        data,
-        task,
-        outfit.model,
-        (),
-        {**loaded, **outfit.loaded},
-        manifest,
-        source.card,
-        setting=outfit.setting,
-        reference=outfit.reference,
-    )
+    experiment = Experiment(config, data, task, model, (), loaded, manifest, source.card)
+    experiment = regularized(experiment, source.leaves, loaded)
     experiment = settled(experiment)
     check_rules(experiment, experiment.phases)
     return experiment
+
+
+def regularized(
+    experiment: Experiment, source: Mapping[str, Any], loaded: Mapping[str, Any]
+) -> Experiment:
+    """The experiment with what its regularisers need of a source.
+
+    Args:
+      experiment: without.
+      source: path -> the source's leaf, or its shape.
+      loaded: those fitted to the target.
+
+    Raises:
+      UserError: a regulariser makes no sense here.
+    """
+    example = experiment.data.example
+    outfit = regularizers.outfit(
+        experiment.config, experiment.model, experiment.task, example, source, loaded
+    )
+    return dataclasses.replace(
+        experiment,
+        model=outfit.model,
+        loaded={**loaded, **outfit.loaded},
+        setting=outfit.setting,
+        reference=outfit.reference,
+    )
 
 
 @functools.lru_cache(maxsize=4)

@@ -35,11 +35,15 @@ def describe(config: ConfigDict, workdir: Path) -> str:
         if config.source.peft:
             manifest = adapters.told(config.source.peft, manifest, target)
         parts.append(f'Source: {where}\n{manifest.summary()}')
+        loaded = {path: target[path] for path in manifest.reused()}
+        experiment = experiment_lib.regularized(experiment, leaves, loaded)
         phases = experiment_lib.planned_phases(experiment)
         experiment_lib.check_rules(experiment, phases)
     else:
         parts.append('Source: none; everything starts from its initialisation.')
         phases = experiment.phases
+    if experiment.setting.regularizers:
+        parts.append(_regularizers(experiment))
     parts.append(plan_lib.describe(experiment, phases, manifest))
     return '\n\n'.join(parts)
 
@@ -58,6 +62,17 @@ def _data(experiment: Experiment) -> str:
         f'Example: {name} {shape.dtype}{list(shape.shape)}' for name, shape in data.example.items()
     ]
     return '\n'.join(lines)
+
+
+def _regularizers(experiment: Experiment) -> str:
+    names = ', '.join(regularizer.name for regularizer in experiment.setting.regularizers)
+    head = trees.flatten(experiment.model.shapes()['params']).get('source_head/kernel')
+    if head is None:
+        return f'Regularisers: {names}.'
+    return (
+        f"Regularisers: {names}; while training, the source's head with its {head.shape[-1]} "
+        'outputs is a second one, source_head.'
+    )
 
 
 def _model(experiment: Experiment) -> str:

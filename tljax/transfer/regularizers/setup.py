@@ -121,7 +121,7 @@ def outfit(
     if setting.needs('maps'):
         setting = dataclasses.replace(setting, outlets=outlets(model, example))
     if source is not None and (setting.needs('source') or setting.needs('source_head')):
-        leaves = {**renamed(config, source), **(loaded or {})}
+        leaves = originals(renamed(config, source), loaded or {})
         outputs = source_outputs(module, leaves) if setting.needs('source_head') else None
         original = models.build(config.model, example, outputs or task.outputs)
         reference = {'variables': fitted(original, leaves, head=outputs is not None)}
@@ -177,6 +177,23 @@ def renamed(config: Any, source: Leaves) -> dict[str, Any]:
     for path, leaf in source.items():
         claims.setdefault(surgery.renamed(path, rules), []).append(leaf)
     return {path: leaves[0] for path, leaves in claims.items() if len(leaves) == 1}
+
+
+def originals(source: Leaves, loaded: Leaves) -> dict[str, Any]:
+    """The source's own leaves, in the target's shape where surgery resized them.
+
+    >>> small, large = np.zeros(2), np.zeros(3)
+    >>> kept = originals({'a': small, 'head/bias': small}, {'a': large, 'head/bias': large})
+    >>> kept['a'].size, kept['head/bias'].size
+    (3, 2)
+    """
+    resized = {
+        path: leaf
+        for path, leaf in loaded.items()
+        if not path.startswith('head/')
+        and (path not in source or tuple(source[path].shape) != tuple(leaf.shape))
+    }
+    return {**source, **resized}
 
 
 def source_outputs(module: Any, leaves: Leaves) -> int:

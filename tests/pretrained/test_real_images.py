@@ -186,6 +186,7 @@ def test_published_features_beat_random_ones(name, question, margin, capsys):
     assert scores['pretrained'] > scores['random'] + margin
 
 
+@pytest.mark.matrix
 def test_the_1000_classes_of_efficientnet(capsys):
     """Names of breeds, out of the published head.
 

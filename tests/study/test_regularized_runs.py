@@ -21,6 +21,7 @@ from tljax.train.model_dir import load_model
 from tljax.train.reference import RunReference, ablation, fisher, logistic
 from tljax.transfer import regularizers
 
+pytestmark = pytest.mark.slow
 MODEL = dict(name='convnet', widths=(4, 3), hidden=8, norm='batch', dropout=0.3)
 SOURCE_OUTPUTS = 6
 EVERY = ('l2_sp', 'delta', 'bss', 'lwf', 'co_tuning', 'stoch_norm', 'r_drop', 'mixup', 'cutmix')

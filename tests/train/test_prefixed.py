@@ -58,6 +58,7 @@ def records(experiment, seeds=(0, 1)):
     return [arm.run(RunSpec(seed, 0.01, trial=False), lambda n: None) for seed in seeds]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('policy', POLICIES)
 def test_a_study_run_is_the_same_with_and_without(policy):
     on = records(experiment_of(POLICIES[policy], prefix__cache='on'))
@@ -141,6 +142,7 @@ def test_features_on_disk_are_taken_up_only_if_nothing_changed(tmp_path, monkeyp
     assert ready_with(experiment_of(**keys), monkeypatch) == first  # damaged
 
 
+@pytest.mark.slow
 def test_a_study_computes_the_features_of_an_example_once(monkeypatch):
     experiment = experiment_of(prefix__cache='on')
     arm, computed = Arm(experiment, 2), []
@@ -154,6 +156,7 @@ def test_a_study_computes_the_features_of_an_example_once(monkeypatch):
     assert computed == [30, len(arm.validation.subset), union]
 
 
+@pytest.mark.slow
 def test_half_precision_features_take_half_the_bytes():
     whole = experiment_of(prefix__cache='on')
     half = experiment_of(prefix__cache='on', prefix__dtype='bfloat16')
@@ -230,6 +233,7 @@ def test_augmentation_in_front_switches_it_off_unless_views_are_kept():
     assert decision.nbytes == 2 * 30 * (16 * 4 + 4)
 
 
+@pytest.mark.slow
 def test_kept_views_train_as_the_same_views_made_anew():
     keys = dict(prefix__views=2, **AUGMENTED)
     on, _ = losses(experiment_of(prefix__cache='on', **keys), 16)

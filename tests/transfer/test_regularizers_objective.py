@@ -19,7 +19,7 @@ from tljax.transfer.regularizers import hooks, objective
 
 TASK = tasks.create({'name': 'classification'}, ('a', 'b', 'c'))
 SOURCE_OUTPUTS = 5
-# Each takes its time to compile; one of a kind is enough for a quick run.
+TEXT_AND_SOUND = ('bert', 'gpt2', 'wav2vec2')
 ALL = small_models.sampled([(name,) for name in small_models.SMALL], [('convnet',)], every=3)
 
 

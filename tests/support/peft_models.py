@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import parity_support
 import small_models
 
 from tljax import models, trees
@@ -27,17 +26,6 @@ def forward(model: models.Model, variables: Any, batch: Any) -> np.ndarray:
         return models.merge(graph, variables['params'], variables['batch_stats'])(batch)
 
     return np.asarray(jax.jit(call)(variables, batch))
-
-
-def scattered(model: models.Model, seed: int = 0) -> Any:
-    """Variables none of which is where it makes no difference, such as a zero kernel."""
-
-    def drawn(path: str, leaf: Any) -> np.ndarray:
-        # Products of two such leaves add to each kernel: larger ones overflow in deep networks.
-        scale = np.float32(0.1 if '/lora_' in path else 1)
-        return scale * parity_support.draw(path, leaf.shape, seed)
-
-    return {kind: trees.map_with_path(drawn, tree) for kind, tree in model.shapes().items()}
 
 
 def over(model: models.Model, source: Any, seed: int = 0) -> Any:

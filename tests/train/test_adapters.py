@@ -45,8 +45,8 @@ def run(tmp_path):
     """A source, a trained model over it, and the file of what was trained."""
     method = 'dora(rank=2)'
     plain, model = peft_models.build(NAME), peft_models.build(NAME, method)
-    source = flat(peft_models.scattered(plain))
-    trained = flat(peft_models.scattered(model, seed=7))
+    source = flat(small_models.scattered(plain))
+    trained = flat(small_models.scattered(model, seed=7))
     moved = set(model.outline().injected) | set(model.outline().head)
     trained = {path: leaf if path in moved else source[path] for path, leaf in trained.items()}
     leaves = adapters.trained(trained, source, set(model.outline().injected))
@@ -131,7 +131,7 @@ def test_another_injection_is_told_what_to_write(run):
 def test_what_cannot_be_merged_has_to_be_injected(tmp_path):
     recipe, example = small_models.SMALL['vit']
     plain, model = peft_models.build('vit'), peft_models.build('vit', 'prompt(length=2)')
-    source = flat(peft_models.scattered(plain))
+    source = flat(small_models.scattered(plain))
     leaves = {'backbone/prompt': np.ones((2, 16), np.float32)}
     told = about('lora', source) | {
         'injected': [['', 'prompt(length=2)']],

@@ -42,7 +42,7 @@ CASES = small_models.sampled(
 def made(name, method):
     model = peft_models.build(name, method)
     batch = small_models.batch_of(name, BATCH)
-    return model, peft_models.scattered(model), {k: jnp.asarray(v) for k, v in batch.items()}
+    return model, small_models.scattered(model), {k: jnp.asarray(v) for k, v in batch.items()}
 
 
 def decisions_of(model, policy):

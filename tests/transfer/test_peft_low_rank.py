@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import small_models
 from flax import nnx
-from peft_models import build, forward, moved, over, scattered
+from peft_models import build, forward, moved, over
 
 from tljax import trees
 from tljax.errors import UserError
@@ -30,7 +30,7 @@ QUICK = {('convnet', 'lora'), ('vit', 'dora')}
 def test_starts_as_the_source_and_merges_exactly(name, method):
     plain, model = build(name), build(name, f'{method}(rank=2, alpha=3.0)')
     batch = small_models.batch_of(name)
-    source = scattered(plain)
+    source = small_models.scattered(plain)
     expected = forward(plain, source, batch)
     start = over(model, source)
     np.testing.assert_allclose(forward(model, start, batch), expected, rtol=1e-6, atol=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import small_models
 from flax import nnx
-from peft_models import build, forward, moved, over, scattered
+from peft_models import build, forward, moved, over
 from scipy import special
 
 from tljax import trees
@@ -48,7 +48,7 @@ def attention(width=8, heads=2, seed=3):
 )
 def test_starts_as_the_source(name, method):
     plain, model = build(name), build(name, method)
-    batch, source = small_models.batch_of(name), scattered(plain)
+    batch, source = small_models.batch_of(name), small_models.scattered(plain)
     expected, start = forward(plain, source, batch), over(model, source)
     np.testing.assert_allclose(forward(model, start, batch), expected, rtol=1e-6, atol=1e-6)
     changed = forward(model, moved(model, start), batch)
@@ -60,7 +60,7 @@ def test_starts_as_the_source(name, method):
 )
 def test_ia3_merged_computes_the_same(name, method):
     plain, model = build(name), build(name, method)
-    batch, source = small_models.batch_of(name), scattered(plain)
+    batch, source = small_models.batch_of(name), small_models.scattered(plain)
     trained = moved(model, over(model, source))
     merged = peft.merge(model, trained)
     assert trees.flatten(merged['params']).keys() == trees.flatten(source['params']).keys()
@@ -76,7 +76,7 @@ def test_ia3_merged_computes_the_same(name, method):
 )
 def test_vectors_that_tokens_look_at_change_what_comes_out(name, method):
     plain, model = build(name), build(name, f'{method}(length=3)')
-    batch, source = small_models.batch_of(name), scattered(plain)
+    batch, source = small_models.batch_of(name), small_models.scattered(plain)
     expected, start = forward(plain, source, batch), over(model, source)
     changed = forward(model, moved(model, start), batch)
     assert changed.shape == expected.shape
@@ -180,7 +180,7 @@ def test_a_prompt_stands_in_front_of_the_tokens(kind):
 def test_a_prompt_of_gpt2_is_text_that_is_not_in_the_vocabulary():
     """As a plain GPT-2 reads three tokens more, whose embeddings are the prompt's vectors."""
     plain, model = build('gpt2'), build('gpt2', 'prompt(length=3)')
-    variables = moved(model, over(model, scattered(plain)))
+    variables = moved(model, over(model, small_models.scattered(plain)))
     flat = dict(trees.flatten(variables['params']))
     prompt = flat.pop('backbone/prompt')
     position = np.asarray(flat['backbone/position/embedding'])
@@ -205,7 +205,7 @@ def test_a_prompt_of_gpt2_is_text_that_is_not_in_the_vocabulary():
 @pytest.mark.parametrize('name', ['bert', 'gpt2'])
 def test_padding_stays_unseen(name, method):
     plain, model = build(name), build(name, method)
-    variables = moved(model, over(model, scattered(plain)))
+    variables = moved(model, over(model, small_models.scattered(plain)))
     batch = small_models.batch_of(name)
     padded = {**batch, 'tokens': np.where(batch['mask'] > 0, batch['tokens'], 7)}
     np.testing.assert_array_equal(

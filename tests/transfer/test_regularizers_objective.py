@@ -36,7 +36,7 @@ def outfit_of(name, texts, *, renamed=True, **changes):
     shapes['label'] = jax.ShapeDtypeStruct((), np.int32)
     found = regularizers.outfit(config, model, TASK, shapes, leaves, {})
     loaded = {path: leaf for path, leaf in leaves.items() if not path.startswith('head/')}
-    start = jax.jit(found.model.init)(jax.random.key(3))
+    start = small_models.scattered(found.model, 3)
     values = {**loaded, **found.loaded}
     variables = {
         kind: trees.map_with_path(lambda path, leaf: jnp.asarray(values.get(path, leaf)), tree)
@@ -172,7 +172,9 @@ def test_terms_of_no_weight_change_nothing(name):
     assert_close({k: aux[k] for k in plain_aux}, plain_aux, rtol=1e-6)
     assert set(aux) - set(plain_aux) == {'bss', 'delta', 'lwf', 'co_tuning'}
     assert_close(stats, plain_stats, rtol=1e-5, atol=1e-6)
-    assert_close(moved, plain_moved, rtol=1e-3, atol=1e-5)
+    # Gradients that cancel, as under a normalisation, are rounding errors of the largest ones.
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain_moved))
+    assert_close(moved, plain_moved, rtol=1e-3, atol=1e-5 * max(largest, 1.0))
 
 
 @pytest.mark.parametrize('name', ALL)

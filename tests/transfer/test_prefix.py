@@ -142,6 +142,7 @@ W = np.arange(6, dtype=np.float32).reshape(3, 2) / 6
         lambda x: x[jnp.array([1, 0, 3, 2])],
         lambda x: x.reshape(2, 2, 3).sum(1).repeat(2, 0),
         lambda x: jnp.concatenate([x[2:], x[:2]]),
+        lambda x: jnp.stack(jnp.unstack(x)[::-1]),
         lambda x: jax.lax.scan(lambda c, row: (c + row, c), jnp.zeros(3), x)[1],
         lambda x: jnp.pad(x, ((1, 0), (0, 0)))[:-1],
         lambda x: jax.nn.relu(x - x.max(0, keepdims=True)),
@@ -167,6 +168,18 @@ def test_what_mixes_examples_is_never_kept(mixing):
     np.testing.assert_allclose(got, loss(w, constant, batch), rtol=2e-4)
     assert parts.ended_by
     assert 'mixes examples' in parts.ended_by[0]
+
+
+@pytest.mark.parametrize('axis', [0, 1, 2])
+def test_columns_taken_apart_and_put_together_stay_rows(axis):
+    def loss(w, constant, batch):
+        columns = jnp.unstack(batch['x'] * constant, axis=1)
+        return (jnp.stack(columns[::-1], axis=axis) * w).sum()
+
+    x = {'x': np.ones((4, 3, 2), np.float32)}
+    parts = prefix.cut(loss, np.float32(2), np.float32(1), x)
+    assert parts.ended_by == ()
+    assert sum(leaf.size for leaf in parts.features) == 6
 
 
 def test_dropout_in_front_ends_the_prefix_and_says_so():

@@ -171,6 +171,16 @@ def split(eqn: core.JaxprEqn, given: Sequence[Kind]) -> list[int]:
     return [axis] * len(eqn.outvars)
 
 
+def unstack(eqn: core.JaxprEqn, given: Sequence[Kind]) -> list[int]:
+    axis, _ = only(eqn, given)
+    return [left_of(axis, (eqn.params['axis'],))] * len(eqn.outvars)
+
+
+def stack(eqn: core.JaxprEqn, given: Sequence[Kind]) -> list[int]:
+    axis = elementwise(eqn, given)
+    return [axis + (eqn.params['axis'] <= axis)]
+
+
 def reverse(eqn: core.JaxprEqn, given: Sequence[Kind]) -> list[int]:
     axis, _ = only(eqn, given)
     if axis in eqn.params['dimensions']:
@@ -243,8 +253,10 @@ RULES: dict[str, Rule] = {
     'sort': sort,
     'split': split,
     'squeeze': squeeze,
+    'stack': stack,
     'top_k': top_k,
     'transpose': transpose,
+    'unstack': unstack,
     **dict.fromkeys(
         ('random_bits', 'random_fold_in', 'random_unwrap', 'random_wrap', 'random_split'),
         random_of_keys,

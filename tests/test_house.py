@@ -19,6 +19,7 @@ FLOORS = {
     'data': 1,
     'tasks': 1,
     'pretrained': 2,
+    'ranking': 2,
     'transfer': 2,
     'train': 3,
     'study': 4,

@@ -1,0 +1,7 @@
+"""Transferability scores: which source suits a target, from its features, without training it."""
+
+from tljax.ranking.scores import SCORES, Inputs, Score, inputs, score
+from tljax.ranking.spectrum import Features
+from tljax.ranking.targets import NotDefined, Targets
+
+__all__ = ['SCORES', 'Features', 'Inputs', 'NotDefined', 'Score', 'Targets', 'inputs', 'score']

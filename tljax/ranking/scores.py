@@ -1,0 +1,175 @@
+"""All scores by name: what each needs, for which tasks it is defined, where it comes from.
+
+Every score is higher for a better source. A score's own module has the formula.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tljax.errors import UserError, nearest
+from tljax.ranking import logme as logme_lib
+from tljax.ranking.spectrum import Features, as_features
+from tljax.ranking.targets import NotDefined, Targets
+
+CLASSES = frozenset({'classes'})
+COLUMNS = frozenset({'classes', 'regression', 'multilabel'})  # one regression a column
+TASKS = {
+    'classes': 'one label an example',
+    'regression': 'regression',
+    'multilabel': 'several labels an example',
+    'tokens': 'labels for a sequence',
+    'boxes': 'detection or segmentation',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a score may look at.
+
+    Attributes:
+      features: the source's features of the target's examples, with their shared spectra.
+      targets: of the same examples.
+      probabilities_NxS: the source's own classifier on them, or None.
+      seed: of scores that draw anything.
+    """
+
+    features: Features
+    targets: Targets
+    probabilities_NxS: npt.NDArray[np.float64] | None = None
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A transferability score.
+
+    Attributes:
+      name: in reports.
+      function: of the inputs.
+      needs: 'features', or 'probabilities' of the source's own classes.
+      kinds: of targets for which it is defined.
+      paper: where it comes from.
+      why_not: ends the sentence that says why other kinds of targets have none.
+      higher_is_better: True for all of ours.
+      invariant_to: changes of the features that leave it as it is: 'rotation', 'scale', 'shift'.
+    """
+
+    name: str
+    function: Callable[[Inputs], float]
+    needs: str
+    kinds: frozenset[str]
+    paper: str
+    why_not: str
+    higher_is_better: bool = True
+    invariant_to: frozenset[str] = frozenset()
+
+
+SCORES: dict[str, Score] = {
+    s.name: s
+    for s in (
+        Score(
+            'logme',
+            lambda given: logme_lib.logme(given.features, given.targets),
+            'features',
+            COLUMNS,
+            'You et al. 2021, LogME: Practical Assessment of Pre-trained Models',
+            'it is the evidence of one linear model a target column',
+            invariant_to=frozenset({'rotation', 'scale'}),
+        ),
+    )
+}
+
+
+def score(
+    name: str,
+    features: npt.ArrayLike | Features | None,
+    targets: Targets,
+    probabilities: npt.ArrayLike | None = None,
+    seed: int = 0,
+) -> float:
+    """One score of one source on a target.
+
+    Args:
+      name: a key of `SCORES`.
+      features: (N, D), finite; or `Features` of them, whose decomposition further scores share.
+        None will do for a score that needs probabilities only.
+      targets: of the same N examples.
+      probabilities: (N, S) of the source's own classifier, rows that add up to 1.
+      seed: of scores that draw anything.
+
+    Returns:
+      A finite number, higher for a better source.
+
+    Raises:
+      UserError: an unknown name.
+      NotDefined: the score has no variant for these targets, or the source no classifier.
+      ValueError: features, targets or probabilities of another number of examples, not finite, or
+        no probabilities.
+
+    >>> x, y = np.array([[0.0], [0.1], [1.0], [1.1]]), np.array([0, 0, 1, 1])
+    >>> round(score('logme', x, Targets('classes', y)), 3)
+    -0.276
+    """
+    chosen = SCORES.get(name)
+    if chosen is None:
+        raise UserError(f'No score is named {name!r}.{nearest(name, SCORES)}')
+    check_defined(chosen, targets, probabilities is not None)
+    given = inputs(features, targets, probabilities, seed)
+    return float(chosen.function(given))
+
+
+def check_defined(chosen: Score, targets: Targets, classifier: bool) -> None:
+    """Raises `NotDefined` where a score has no variant for a task or a source.
+
+    Args:
+      chosen: the score.
+      targets: of the task.
+      classifier: whether the source has one of its own.
+
+    >>> check_defined(SCORES['logme'], Targets('boxes', [[], []]), False)
+    Traceback (most recent call last):
+    tljax.ranking.targets.NotDefined: logme is not defined for detection or segmentation: it is the
+    evidence of one linear model a target column.
+    """
+    if targets.kind not in chosen.kinds:
+        task = TASKS[targets.kind]
+        raise NotDefined(f'{chosen.name} is not defined for {task}: {chosen.why_not}.')
+    if chosen.needs == 'probabilities' and not classifier:
+        raise NotDefined(
+            f"{chosen.name} needs the probabilities of the source's own classes, and this source "
+            'has no classifier.'
+        )
+
+
+def inputs(
+    features: Any, targets: Targets, probabilities: npt.ArrayLike | None = None, seed: int = 0
+) -> Inputs:
+    """Checked together: see `score` for arguments and errors.
+
+    >>> inputs([[1.0], [2.0]], Targets('regression', [1.0, 2.0, 3.0]))
+    Traceback (most recent call last):
+    ValueError: features of 2 examples, but targets of 3
+    """
+    if features is None:
+        features = np.zeros((len(targets), 1))
+    features = as_features(features)
+    if len(features) != len(targets):
+        raise ValueError(f'features of {len(features)} examples, but targets of {len(targets)}')
+    table = None if probabilities is None else _probabilities(probabilities, len(targets))
+    return Inputs(features, targets, table, seed)
+
+
+def _probabilities(values: npt.ArrayLike, count: int) -> npt.NDArray[np.float64]:
+    table = np.asarray(values, np.float64)
+    if table.ndim != 2 or len(table) != count:
+        raise ValueError(
+            f'probabilities are ({count} examples, source classes), not an array of {table.shape}'
+        )
+    # float32 softmax over thousands of classes adds up to 1 within about 1e-5.
+    if not (table >= 0).all() or not (np.abs(table.sum(1) - 1) < 1e-3).all():
+        raise ValueError('probabilities must not be negative and must add up to 1 for each example')
+    return table

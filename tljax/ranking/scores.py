@@ -11,7 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tljax.errors import UserError, nearest
+from tljax.ranking import h_score as h_score_lib
 from tljax.ranking import logme as logme_lib
+from tljax.ranking import ridge_loo as ridge_loo_lib
+from tljax.ranking import transrate as transrate_lib
 from tljax.ranking.spectrum import Features, as_features
 from tljax.ranking.targets import NotDefined, Targets
 
@@ -79,6 +82,42 @@ SCORES: dict[str, Score] = {
             'You et al. 2021, LogME: Practical Assessment of Pre-trained Models',
             'it is the evidence of one linear model a target column',
             invariant_to=frozenset({'rotation', 'scale'}),
+        ),
+        Score(
+            'h_score',
+            lambda given: h_score_lib.h_score(given.features, given.targets),
+            'features',
+            CLASSES,
+            'Bao et al. 2019, An Information-Theoretic Approach to Transferability',
+            'it compares the means of classes',
+            invariant_to=frozenset({'rotation', 'scale', 'shift'}),
+        ),
+        Score(
+            'shrunk_h_score',
+            lambda given: h_score_lib.shrunk_h_score(given.features, given.targets),
+            'features',
+            CLASSES,
+            'Ibrahim et al. 2021, Newer is not always better',
+            'it compares the means of classes',
+            invariant_to=frozenset({'rotation', 'scale', 'shift'}),
+        ),
+        Score(
+            'transrate',
+            lambda given: transrate_lib.transrate(given.features, given.targets),
+            'features',
+            CLASSES,
+            'Huang et al. 2022, Frustratingly Easy Transferability Estimation',
+            'it compares the coding rates of classes',
+            invariant_to=frozenset({'rotation', 'scale', 'shift'}),
+        ),
+        Score(
+            'ridge_loo',
+            lambda given: ridge_loo_lib.ridge_loo(given.features, given.targets),
+            'features',
+            COLUMNS,
+            'Allen 1974; Golub, Heath and Wahba 1979',
+            'it is one linear model a target column',
+            invariant_to=frozenset({'rotation', 'scale', 'shift'}),
         ),
     )
 }

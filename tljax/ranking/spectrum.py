@@ -72,7 +72,10 @@ class Spectrum:
     def left_blocks(self) -> Iterator[tuple[slice, Array]]:
         """Rows of U, some at a time: a slice of the examples, and (rows, K)."""
         if self.dual:
-            yield slice(0, self.count), self.vectors
+            step = max(1, BLOCK // max(1, self.rank))
+            for first in range(0, self.count, step):
+                rows = slice(first, min(first + step, self.count))
+                yield rows, self.vectors[rows]
             return
         scaled_DxK = self.vectors / np.sqrt(self.values_K)
         for rows, block in self.blocks():
@@ -147,7 +150,7 @@ class Features:
     @functools.cached_property
     def centred(self) -> Spectrum:
         """Of the features less their mean."""
-        return _spectrum(self.values_NxD, self.mean_D, self._gram)
+        return _spectrum(self.values_NxD, self.mean_D, self.gram)
 
     @functools.cached_property
     def raw(self) -> Spectrum:
@@ -157,13 +160,13 @@ class Features:
             return self.centred
         # X = Xc + 1 m^T, so the Gram matrix needs no second pass over all products.
         if count > width:
-            gram = self._gram + count * np.outer(self.mean_D, self.mean_D)
+            whole = self.gram + count * np.outer(self.mean_D, self.mean_D)
         else:
             along_N = np.empty(count)
             for rows, block in _row_blocks(self.values_NxD, self.mean_D):
                 along_N[rows] = block @ self.mean_D
-            gram = self._gram + (along_N[:, None] + along_N + self.mean_D @ self.mean_D)
-        return _spectrum(self.values_NxD, np.zeros(width), gram)
+            whole = self.gram + (along_N[:, None] + along_N + self.mean_D @ self.mean_D)
+        return _spectrum(self.values_NxD, np.zeros(width), whole)
 
     @functools.cached_property
     def mean_D(self) -> Array:
@@ -176,24 +179,29 @@ class Features:
         return first_D + total_D / len(self)
 
     @functools.cached_property
-    def _gram(self) -> Array:
-        """Of the centred features: N x N or D x D, whichever is smaller."""
-        from scipy.linalg import blas
+    def gram(self) -> Array:
+        """Of the centred features: X X^T where N <= D, X^T X where N > D."""
+        return gram(self.values_NxD, self.mean_D)
 
-        count, width = self.values_NxD.shape
-        size = min(count, width)
-        gram = np.zeros((size, size), order='F')
-        if count > width:
-            for _, block in _row_blocks(self.values_NxD, self.mean_D):
-                gram = blas.dsyrk(1.0, block.T, 1.0, gram, lower=1, overwrite_c=1)
-        else:
-            step = max(1, BLOCK // count)
-            for first in range(0, width, step):
-                chosen = slice(first, first + step)
-                block = self.values_NxD[:, chosen] - self.mean_D[chosen]
-                gram = blas.dsyrk(1.0, block.T, 1.0, gram, trans=1, lower=1, overwrite_c=1)
-        # Only the lower half is computed.
-        return np.tril(gram) + np.tril(gram, -1).T
+
+def gram(features_NxD: npt.NDArray[np.floating], mean_D: Array) -> Array:
+    """X X^T where N <= D, X^T X where N > D, of features less a mean, in float64."""
+    from scipy.linalg import blas
+
+    count, width = features_NxD.shape
+    size = min(count, width)
+    out = np.zeros((size, size), order='F')
+    if count > width:
+        for _, block in _row_blocks(features_NxD, mean_D):
+            out = blas.dsyrk(1.0, block.T, 1.0, out, lower=1, overwrite_c=1)
+    else:
+        step = max(1, BLOCK // count)
+        for first in range(0, width, step):
+            chosen = slice(first, first + step)
+            block = features_NxD[:, chosen] - mean_D[chosen]
+            out = blas.dsyrk(1.0, block.T, 1.0, out, trans=1, lower=1, overwrite_c=1)
+    # Only the lower half is computed.
+    return np.tril(out) + np.tril(out, -1).T
 
 
 def as_features(features: npt.ArrayLike | Features) -> Features:

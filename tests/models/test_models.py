@@ -10,21 +10,38 @@ from tljax import trees
 from tljax.errors import UserError
 from tljax.models import build, merge
 from tljax.models.build import variables_of
-from tljax.models.layers import shifted_slices_conv
+from tljax.models.layers import conv, shifted_slices_conv, windowed_conv
 
 EXAMPLE = {'image': jax.ShapeDtypeStruct((8, 8, 1), np.uint8)}
 
 
-def test_shifted_slices_equal_the_library_convolution(key):
+@pytest.mark.parametrize('size', [1, 2, 6])
+@pytest.mark.parametrize('padding', ['SAME', 'VALID', ((1, 1), (2, 1))])
+@pytest.mark.parametrize('stride', [1, 2])
+def test_shifted_slices_equal_the_library_convolution(size, padding, stride, key):
+    if padding == 'VALID' and size < 3:
+        pytest.skip('nothing comes out')
     one, two = jax.random.split(key)
-    x, kernel = jax.random.normal(one, (2, 6, 5, 3)), jax.random.normal(two, (3, 3, 3, 4))
+    x, kernel = jax.random.normal(one, (2, size, 5, 3)), jax.random.normal(two, (3, 3, 3, 4))
+    numbers = ('NHWC', 'HWIO', 'NHWC')
     expected = jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+        x, kernel, (stride, stride), padding, dimension_numbers=numbers
     )
-    got = shifted_slices_conv(x, kernel, (1, 1), 'SAME')
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match='stride 1'):
-        shifted_slices_conv(x, kernel, (2, 2), 'SAME')
+    for function in (shifted_slices_conv, windowed_conv):
+        got = function(x, kernel, (stride, stride), padding, dimension_numbers=numbers)
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_large_maps_keep_the_library_convolution(monkeypatch):
+    layer = conv(3, 4, 3, rngs=nnx.Rngs(params=0))
+
+    def lowered(size):
+        return str(jax.make_jaxpr(lambda x: layer(x))(jnp.zeros((1, size, size, 3))))
+
+    assert 'conv_general_dilated' in lowered(9)
+    assert 'conv_general_dilated' not in lowered(8)
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
+    assert 'conv_general_dilated' in lowered(8)
 
 
 @pytest.mark.parametrize('norm', ['none', 'batch'])

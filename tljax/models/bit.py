@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from tljax.models.layers import as_they_are, dtype_of, image_shape, max_pool, pointwise_conv
+from tljax.models.layers import (
+    as_they_are,
+    dtype_of,
+    image_shape,
+    max_pool,
+    pointwise_conv,
+    windowed_conv,
+)
 from tljax.models.outline import HEAD
 from tljax.models.resnet import BLOCKS
 
@@ -39,7 +46,7 @@ class StandardConv(nnx.Module):
 
     def __call__(self, x_BxHxWxI: jax.Array) -> jax.Array:
         pointwise = self.kernel.shape[:2] == (1, 1)
-        function = pointwise_conv if pointwise else jax.lax.conv_general_dilated
+        function = pointwise_conv if pointwise else windowed_conv
         return function(
             x_BxHxWxI.astype(self.dtype),
             standardised(self.kernel[...]).astype(self.dtype),

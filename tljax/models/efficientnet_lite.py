@@ -11,7 +11,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from tljax.models.layers import batch_norm, conv, dtype_of, image_shape
+from tljax.models.layers import (
+    batch_norm,
+    conv,
+    dtype_of,
+    image_shape,
+    shifted_slices,
+    windowed_conv,
+)
 from tljax.models.outline import HEAD
 from tljax.models.resnet import stages_of
 
@@ -59,20 +66,11 @@ def shifted_products(
 
     It is summed in float32, as XLA's convolutions are.
     """
-    sizes = kernel_hxwx1xC.shape[:2]
-    if isinstance(padding, str):
-        padding = jax.lax.padtype_to_pads(x_BxHxWxC.shape[1:3], sizes, strides, padding)
-    x = jnp.pad(x_BxHxWxC, ((0, 0), *padding, (0, 0))).astype(jnp.float32)
-    kernel = kernel_hxwx1xC.astype(jnp.float32)
-    spans = [
-        (x.shape[axis + 1] - size) // stride * stride + 1
-        for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True))
-    ]
-    total: Any = 0.0
-    for i in range(sizes[0]):
-        for j in range(sizes[1]):
-            shifted = x[:, i : i + spans[0] : strides[0], j : j + spans[1] : strides[1]]
-            total += shifted * kernel[i, j].reshape(1, 1, 1, -1)
+    slices = shifted_slices(
+        x_BxHxWxC.astype(jnp.float32), kernel_hxwx1xC.shape[:2], strides, padding
+    )
+    kernels = kernel_hxwx1xC.astype(jnp.float32).reshape(-1, 1, 1, 1, kernel_hxwx1xC.shape[-1])
+    total = sum(x * kernel for x, kernel in zip(slices, kernels, strict=True))
     return total.astype(x_BxHxWxC.dtype)
 
 
@@ -108,7 +106,7 @@ def padded_conv(
         kernel_init=nnx.initializers.variance_scaling(
             2.0, 'fan_in' if depthwise else 'fan_out', 'normal'
         ),
-        conv_general_dilated=depthwise_conv if depthwise else jax.lax.conv_general_dilated,
+        conv_general_dilated=depthwise_conv if depthwise else windowed_conv,
         rngs=rngs,
     )
 

@@ -63,6 +63,24 @@ def test_a_constant_far_from_zero_is_no_direction():
     assert Features(features).raw.rank == 1
 
 
+@pytest.mark.parametrize('shape', [(60, 25), (25, 60), (40, 40)])
+@pytest.mark.parametrize('least', [1e-5, 1e-9])
+def test_a_slow_decay_to_nothing_is_cut_where_it_says(shape, least):
+    rng = np.random.default_rng(3)
+    k = min(shape)
+    left, right = (np.linalg.qr(rng.normal(size=(side, k)))[0] for side in shape)
+    values = np.geomspace(1, least, k)
+    spectrum = spectrum_lib.of(left * values @ right.T, centre=False)
+    rank = int((values**2 > spectrum_lib.TOLERANCE).sum())
+    assert spectrum.rank == rank
+    assert rank == k or least < 1e-5
+    # What is kept is as good as it says, down to the last.
+    np.testing.assert_allclose(spectrum.values_K, values[:rank] ** 2, rtol=1e-4)
+    rows = np.concatenate([rows for _, rows in spectrum.left_blocks()])
+    np.testing.assert_allclose(rows.T @ rows, np.eye(rank), atol=1e-4)
+    np.testing.assert_allclose(np.abs((rows * left[:, :rank]).sum(0)), 1, atol=1e-4)
+
+
 def test_components_come_largest_first():
     x = np.random.default_rng(2).normal(size=(30, 5)) * [1, 9, 3, 1, 1]
     one = spectrum_lib.of(x, centre=True).components(1)

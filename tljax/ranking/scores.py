@@ -29,7 +29,7 @@ TASKS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no one truth to compare by
 class Inputs:
     """What a score may look at.
 

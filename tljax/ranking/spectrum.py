@@ -20,7 +20,7 @@ BLOCK = 2**21  # numbers in a block: 16 MB
 LARGEST, SMALLEST = 1e100, 1e-100  # of the features' magnitudes: their squares must stay numbers
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Spectrum:
     """Singular values and vectors of features, as they are or less their mean.
 

@@ -16,7 +16,7 @@ class NotDefined(UserError):
     """A score has no variant for this task; the message says which and why, in a sentence."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Targets:
     """Targets of N examples, checked.
 

@@ -11,6 +11,14 @@ jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What is left out of all tests is left out of the quick ones."""
+    for item in items:
+        if item.get_closest_marker('matrix'):
+            item.add_marker('slow')
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)

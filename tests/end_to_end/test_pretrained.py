@@ -127,7 +127,9 @@ def test_an_import_is_exported(launch, weights, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('recipe', ['pets', 'flowers', 'cars'])
+@pytest.mark.parametrize(
+    'recipe', ['pets', 'cars', pytest.param('flowers', marks=pytest.mark.matrix)]
+)
 def test_recipes_for_photographs(launch, tmp_path, recipe):
     """The full recipe stops at the data that is not there; its smoke test runs."""
     file, data = f'--config=configs/image/{recipe}.py', f'--config.data.dir={tmp_path}'

@@ -72,7 +72,7 @@ def test_a_run_leaves_what_is_promised(undisturbed):
     ('number', 'step'),
     [
         pytest.param(signal.SIGKILL, 400, id='kill'),
-        pytest.param(signal.SIGTERM, 700, id='term', marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 700, id='term', marks=pytest.mark.matrix),
         pytest.param(signal.SIGINT, 900, id='ctrl-c', marks=pytest.mark.slow),
     ],
 )

@@ -126,7 +126,14 @@ class _Stop:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'policy', ['linear_probe', 'head_then_full', 'gradual', 'bitfit', 'layerwise_decay(decay=0.5)']
+    'policy',
+    [
+        'gradual',
+        'bitfit',
+        pytest.param('linear_probe', marks=pytest.mark.matrix),
+        pytest.param('head_then_full', marks=pytest.mark.matrix),
+        pytest.param('layerwise_decay(decay=0.5)', marks=pytest.mark.matrix),
+    ],
 )
 def test_they_work_under_every_policy_and_leave_frozen_leaves_alone(build, policy):
     experiment, _, _ = build(EVERY, policy=policy)

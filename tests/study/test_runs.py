@@ -35,7 +35,7 @@ TRAINED_THEN_FROZEN = [
     [
         pytest.param('lp_ft', id='lp_ft'),
         pytest.param(TRAINED_THEN_FROZEN, id='freezing', marks=pytest.mark.slow),
-        pytest.param('scratch', id='scratch', marks=pytest.mark.slow),
+        pytest.param('scratch', id='scratch', marks=pytest.mark.matrix),
     ],
 )
 def test_mapped_runs_equal_single_runs(small_config, small_source, policy):

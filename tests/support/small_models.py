@@ -9,7 +9,7 @@ import pytest
 
 from tljax import models, trees
 
-TRANSFORMER = dict(width=16, layers=3, heads=2, hidden=24)
+TRANSFORMER = dict(width=16, layers=2, heads=2, hidden=24)
 CONVS = dict(conv_widths=(8, 8), conv_kernels=(10, 3), conv_strides=(5, 2))
 # name -> (recipe, shape and dtype of each part of an example)
 SMALL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -91,6 +91,6 @@ def sampled(cases: Any, quick: Any = (), every: int = 4) -> list[Any]:
     """
     params = []
     for number, case in enumerate(cases):
-        marks = [pytest.mark.slow, pytest.mark.matrix][: 1 + (number % every > 0)]
-        params.append(pytest.param(*case, marks=[] if case in quick else marks))
+        mark = pytest.mark.matrix if number % every else pytest.mark.slow
+        params.append(pytest.param(*case, marks=[] if case in quick else mark))
     return params

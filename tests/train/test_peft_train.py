@@ -34,7 +34,7 @@ PLACES = {
     'efficientnet_lite': ('ia3',),
 }
 CASES = small_models.sampled(
-    [(name, method) for name, methods in PLACES.items() for method in methods], QUICK, every=5
+    [(name, method) for name, methods in PLACES.items() for method in methods], QUICK, every=9
 )
 
 

@@ -25,7 +25,7 @@ QUICK = {('convnet', 'lora'), ('vit', 'dora')}
 
 @pytest.mark.parametrize(
     ('name', 'method'),
-    small_models.sampled(CASES, QUICK, every=3),
+    small_models.sampled(CASES, QUICK, every=7),
 )
 def test_starts_as_the_source_and_merges_exactly(name, method):
     plain, model = build(name), build(name, f'{method}(rank=2, alpha=3.0)')

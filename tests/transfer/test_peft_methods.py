@@ -22,7 +22,7 @@ QUICK = {('vit', 'adapter'), ('gpt2', 'ia3'), ('convnet', 'ia3'), ('bert', 'prom
 
 
 def cases(*pairs):
-    return small_models.sampled(pairs, QUICK, every=3)
+    return small_models.sampled(pairs, QUICK, every=4)
 
 
 def given(module, method, names, seed=0):

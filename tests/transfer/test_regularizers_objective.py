@@ -20,7 +20,9 @@ from tljax.transfer.regularizers import hooks, objective
 TASK = tasks.create({'name': 'classification'}, ('a', 'b', 'c'))
 SOURCE_OUTPUTS = 5
 TEXT_AND_SOUND = ('bert', 'gpt2', 'wav2vec2')
-ALL = small_models.sampled([(name,) for name in small_models.SMALL], [('convnet',)], every=3)
+ALL = small_models.sampled(
+    [(name,) for name in small_models.SMALL], [('convnet',), ('bert',)], every=12
+)
 
 
 def outfit_of(name, texts, *, renamed=True, **changes):

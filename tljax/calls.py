@@ -25,7 +25,7 @@ def parse(text: Any, known: Mapping[str, Callable[..., Any]], where: str) -> tup
     >>> parse('decayed', {'decayed': decayed}, 'config.transfer.policy')
     ('decayed', {})
     """
-    name, arguments = _read(text, where)
+    name, arguments = read(text, where)
     if name not in known:
         raise UserError(f'{where}: no {name!r}.{nearest(name, known)}')
     parameters = arguments_of(known[name])
@@ -49,7 +49,7 @@ def arguments_of(function: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def _read(text: Any, where: str) -> tuple[str, dict[str, Any]]:
+def read(text: Any, where: str) -> tuple[str, dict[str, Any]]:
     """The parts of a call, not yet checked against anything."""
     wrong = UserError(
         f'{where}: {text!r} is not written as a name, or a call with named arguments such as '

@@ -71,6 +71,23 @@ def tune() -> None:
     print(f'Report: {workdir_of() / "report" / "index.html"}')
 
 
+def rank() -> None:
+    """Which source should I start from? config.rank.sources in order, none of them trained.
+
+    Scores the features of the target's labelled examples, and writes report/index.html,
+    report/report.md and report/results.json into the workdir.
+    """
+    from tljax.study import rank as study
+    from tljax.study import ranked
+    from tljax.study.report import ranking as report
+
+    found = study.rank(resolved(applied=False), workdir_of(), quiet=FLAGS.quiet)
+    content = ranked.results(found, command_line())
+    report.write(content, workdir_of() / 'report')
+    print(report.text_summary(content))
+    print(f'Report: {workdir_of() / "report" / "index.html"}')
+
+
 def inspect() -> None:
     """What would be reused and trained: every leaf, without training anything.
 
@@ -167,6 +184,7 @@ def average() -> None:
 COMMANDS: dict[str, Callable[[], None]] = {
     'train': train,
     'compare': compare,
+    'rank': rank,
     'tune': tune,
     'inspect': inspect,
     'evaluate': evaluate,

@@ -50,6 +50,7 @@ LEAST = {
     'optim.momentum': 0,
     'optim.warmup_steps': 0,
     'optim.weight_decay': 0,
+    'rank.resamples': 0,
     'seed': 0,
     'study.delta': 0,
     'study.eval_points': 2,
@@ -183,6 +184,14 @@ def default() -> ConfigDict:
                 eval_points=24,  # evaluations along a learning curve, denser at its start
                 delta=0.01,  # a difference at the end, in the metric's unit, that counts as none
                 vectorize='auto',
+            ),
+            rank=dict(  # what `launch.py rank` puts in order
+                # As source.uri takes them, or 'random:MODEL(argument=value)' for an untrained one.
+                sources=(),
+                by='logme',  # the score whose order is the recommendation
+                scores=(),  # others that are shown; () is all
+                resamples=50,  # halves of the examples, for the intervals
+                untrained=True,  # whether each model is also scored before any training
             ),
             tune=dict(  # what `launch.py tune` searches: policies x learning rates x weight decays
                 policies=('linear_probe', 'head_then_full', 'full'),

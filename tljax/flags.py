@@ -146,14 +146,19 @@ def tidy(error: BaseException) -> str:
     return ' '.join(line.strip(" '") for line in words.splitlines() if line.strip(" '")) + '.'
 
 
-def resolved() -> Any:
-    """The config of the command line, completed and checked; else the one the workdir holds."""
+def resolved(applied: bool = True) -> Any:
+    """The config of the command line, completed and checked; else the one the workdir holds.
+
+    Args:
+      applied: whether what the source's card says of its input is in it.
+    """
     from tljax import config as config_lib
 
     if FLAGS.config is not None:
         from tljax.pretrained import inputs
 
-        return inputs.applied(config_lib.resolve(FLAGS.config))
+        config = config_lib.resolve(FLAGS.config)
+        return inputs.applied(config) if applied else config
     from tljax.train.workdir import held_config
 
     return held_config(workdir_of())

@@ -14,8 +14,7 @@ from tljax.train.feed import EVAL_BATCH, Feed
 def accuracies(arm: Arm, seeds: list[int]) -> list[float] | None:
     """Validation accuracy of a linear probe on each seed's untrained backbone.
 
-    Logistic regression (scikit-learn, its default penalty) on features standardised by their
-    training mean and deviation, fitted to the seed's own labelled subset.
+    The probe is fitted to the seed's own labelled subset; see `predictions`.
 
     Returns:
       One accuracy a seed; None where the task has no labels, the model gives no features, or the
@@ -39,14 +38,24 @@ def accuracies(arm: Arm, seeds: list[int]) -> list[float] | None:
 
 
 def _probe(features: Any, variables: Any, train: Feed, validation: Feed) -> float:
+    labels = train.split.labels()[train.subset]
+    others = _all(features, variables, validation)
+    said = predictions(_all(features, variables, train), labels, others)
+    return float((said == validation.split.labels()[validation.subset]).mean())
+
+
+def predictions(train_NxD: np.ndarray, labels_N: np.ndarray, others_MxD: np.ndarray) -> np.ndarray:
+    """(M,) what a linear probe takes other examples for.
+
+    Logistic regression (scikit-learn, its default penalty) on features standardised by their
+    training mean and deviation.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    probe.fit(_all(features, variables, train), train.split.labels()[train.subset])
-    labels = validation.split.labels()[validation.subset]
-    return float(probe.score(_all(features, variables, validation), labels))
+    return probe.fit(train_NxD, labels_N).predict(others_MxD)
 
 
 def _all(features: Any, variables: Any, feed: Feed) -> np.ndarray:

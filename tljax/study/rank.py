@@ -1,0 +1,187 @@
+"""Which source to start from? Features once, scores on them, and how sure the order is."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from absl import logging
+from ml_collections import ConfigDict
+
+from tljax.errors import UserError, nearest
+from tljax.progress import Progress
+from tljax.ranking.scores import SCORES, score
+from tljax.ranking.spectrum import Features
+from tljax.ranking.targets import NotDefined, Targets
+from tljax.study import contenders as contenders_lib
+from tljax.study.contenders import Contender
+from tljax.study.extract import Extracted, extract
+from tljax.study.halves import halves
+from tljax.study.probe import predictions
+from tljax.study.statistics import Measure, interval
+from tljax.train.workdir import check, claim
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """One source on the target.
+
+    Attributes:
+      contender: which.
+      card: of the source.
+      extracted: its features.
+      scores: by name; None where one is not defined.
+      why_not: name -> why it is not.
+      seconds: name -> what it took; 'features' is one of them.
+      halves_H: the deciding score on each half of the examples.
+      untrained: the deciding score of the same model before any training; None if not asked for.
+      untrained_H: the same on each half.
+      probe: share of validation examples that a short linear probe gets right.
+    """
+
+    contender: Contender
+    card: Mapping[str, Any]
+    extracted: Extracted
+    scores: dict[str, float | None]
+    why_not: dict[str, str]
+    seconds: dict[str, float]
+    halves_H: Array
+    untrained: float | None
+    untrained_H: Array
+    probe: Measure
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """What `rank` found out.
+
+    Attributes:
+      config: the target's.
+      names: of the scores.
+      scored: the sources, the best first.
+      seconds: of all.
+    """
+
+    config: ConfigDict
+    names: tuple[str, ...]
+    scored: list[Scored]
+    seconds: float
+
+    @property
+    def by(self) -> str:
+        return self.config.rank.by
+
+
+def rank(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Ranking:
+    """Puts the sources of `config.rank.sources` in order, without training any of them.
+
+    Args:
+      config: the target's, of `tljax.config.resolve`.
+      workdir: where `config:` sources that must be trained first are kept.
+      quiet: no progress bar.
+
+    Raises:
+      UserError: a source cannot be read or does not fit the data, or there is no such score.
+    """
+    began = time.monotonic()
+    names = chosen_scores(config)
+    check(workdir, config, 'rank')
+    listed = contenders_lib.contenders(config, quiet=quiet)
+    claim(workdir, config, 'rank')
+    scored = []
+    with Progress(len(listed), 'source', quiet=quiet) as progress:
+        for contender in listed:
+            scored.append(examine(contender, names, workdir, quiet=quiet))
+            progress.update(1)
+    by = config.rank.by
+    if all(one.scores[by] is None for one in scored):
+        raise UserError(f'config.rank.by: {scored[0].why_not[by]} Take another score to rank by.')
+    scored.sort(key=lambda one: (one.scores[by] is None, -(one.scores[by] or 0.0)))
+    return Ranking(config, names, scored, time.monotonic() - began)
+
+
+def chosen_scores(config: ConfigDict) -> tuple[str, ...]:
+    """The scores that are asked for, the deciding one among them.
+
+    Raises:
+      UserError: there is no such score.
+    """
+    names = tuple(config.rank.scores) or tuple(SCORES)
+    for key, name in (('by', config.rank.by), *(('scores', name) for name in names)):
+        if name not in SCORES:
+            raise UserError(f'config.rank.{key}: no score {name!r}.{nearest(str(name), SCORES)}')
+    return names if config.rank.by in names else (config.rank.by, *names)
+
+
+def examine(
+    contender: Contender, names: tuple[str, ...], workdir: Path, *, quiet: bool = False
+) -> Scored:
+    """One source's features, scores and probe."""
+    source, config = contender.load(workdir, quiet=quiet), contender.config
+    extracted = extract(config, source)
+    scores, why_not, seconds = all_scores(names, extracted, config.seed)
+    _, halves_H = deciding(config, extracted)
+    untrained, untrained_H = None, np.zeros(0)
+    if config.rank.untrained and not contender.is_random:
+        untrained, untrained_H = deciding(config, extract(config, contenders_lib.untrained(config)))
+    began = time.monotonic()
+    probe = probed(extracted)
+    seconds |= {'features': extracted.seconds, 'probe': time.monotonic() - began}
+    logging.info('%s: %s', contender.name, scores)
+    return Scored(
+        contender=contender,
+        card=source.card,
+        extracted=extracted,
+        scores=scores,
+        why_not=why_not,
+        seconds=seconds,
+        halves_H=halves_H,
+        untrained=untrained,
+        untrained_H=untrained_H,
+        probe=probe,
+    )
+
+
+def all_scores(
+    names: tuple[str, ...], found: Extracted, seed: int
+) -> tuple[dict[str, float | None], dict[str, str], dict[str, float]]:
+    """Scores by name, None where one is not defined; why it is not; the seconds of each."""
+    targets, features = Targets('classes', found.train.labels_N), Features(found.train.features_NxD)
+    scores: dict[str, float | None] = {}
+    why_not, seconds = {}, {}
+    for name in names:
+        began = time.monotonic()
+        try:
+            scores[name] = score(name, features, targets, found.train.probabilities_NxS, seed)
+        except NotDefined as error:
+            scores[name], why_not[name] = None, str(error)
+        seconds[name] = time.monotonic() - began
+    return scores, why_not, seconds
+
+
+def deciding(config: ConfigDict, found: Extracted) -> tuple[float | None, Array]:
+    """The deciding score of all examples and of each half; None and nothing if not defined."""
+    train, rank = found.train, config.rank
+
+    def on(rows: Any) -> float:
+        said = None if train.probabilities_NxS is None else train.probabilities_NxS[rows]
+        targets = Targets('classes', train.labels_N[rows])
+        return score(rank.by, train.features_NxD[rows], targets, said, config.seed)
+
+    try:
+        drawn = halves(train.labels_N, rank.resamples, config.seed)
+        return on(slice(None)), np.array([on(half) for half in drawn])
+    except NotDefined:
+        return None, np.zeros(0)
+
+
+def probed(found: Extracted) -> Measure:
+    """Validation accuracy of a linear probe, with its interval over validation examples."""
+    train, validation = found.train, found.validation
+    said = predictions(train.features_NxD, train.labels_N, validation.features_NxD)
+    return interval((said == validation.labels_N).astype(float))

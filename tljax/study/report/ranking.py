@@ -1,0 +1,241 @@
+"""The report of a ranking: one page, its Markdown, and the numbers."""
+
+import json
+import os
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tljax.study.report import files, markdown, page
+from tljax.study.report.document import (
+    Answer,
+    Block,
+    Bullets,
+    Code,
+    Document,
+    Fold,
+    Paragraph,
+    Section,
+    Table,
+)
+from tljax.study.report.figures import (
+    MINUS,
+    NOT_MEASURED,
+    count,
+    estimate,
+    number,
+    plain_number,
+    seconds,
+)
+
+Results = Mapping[str, Any]
+
+
+def write(results: Results, directory: str | os.PathLike[str]) -> Path:
+    """Writes the report on a ranking, each file whole or not at all.
+
+    Args:
+      results: of `tljax.study.ranked.results`.
+      directory: made if it isn't there; an earlier report in it is replaced.
+
+    Returns:
+      The path of index.html.
+
+    Raises:
+      UserError: the directory can't be written.
+      RunError: a number isn't finite (nothing is written), or the disk is full.
+    """
+    directory = Path(directory)
+    content = files.plain(results)
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
+    made = document(content)
+    written = {
+        'results.json': text.encode(),
+        'report.md': markdown.markdown(made, {}).encode(),
+        'index.html': page.html(made, {}).encode(),
+    }
+    files._write_all(directory, written)
+    return directory / 'index.html'
+
+
+def document(results: Results) -> Document:
+    """The whole report on one ranking."""
+    sections = (
+        Section('The sources, the best first', tuple(_order(results))),
+        Section('What speaks against each', tuple(_against(results))),
+        Section('Other scores', tuple(_scores(results))),
+        Section('Time and memory', tuple(_costs(results))),
+        Section('The setting', tuple(_setting(results))),
+    )
+    return Document(
+        title=results['title'],
+        question='Which source should I start from?',
+        verdict='ranked',
+        sentence=sentence(results),
+        meaning=(
+            'A score looks at features of the target\u2019s labelled examples; no source was '
+            'trained on them. It says which source to try first, not how well it will do, nor that '
+            'transfer beats training from scratch: `launch.py compare` measures that.',
+        ),
+        answers=_answers(results),
+        sections=sections,
+    )
+
+
+def sentence(results: Results) -> str:
+    """What to start from, by which rule, and how sure that is."""
+    first, *rest = results['sources']
+    rule = f'by {results["by"]} on {count(results["examples"], "labelled example")}'
+    if first['interval']['mean'] is None:
+        return f'No source can be told from another {rule}.'
+    if not rest:
+        return f'{first["name"]} is the only source.'
+    text = f'Start from {first["name"]}: first of {len(results["sources"])} {rule}'
+    if first['first_share'] is not None:
+        text += f', and in {first["first_share"]:.0%} of random halves of them'
+    close = [one['name'] for one in rest if is_close(one)]
+    return text + (f'. Not told apart from it: {", ".join(close)}.' if close else '.')
+
+
+def is_close(one: Mapping[str, Any]) -> bool:
+    """Whether the interval of how far a source is behind the first reaches 0."""
+    behind = one['behind']
+    return behind is not None and behind['low'] is not None and behind['low'] <= 0
+
+
+def _answers(results: Results) -> tuple[Answer, ...]:
+    first = results['sources'][0]
+    taus = [tau for tau in results['agreement'].values() if tau is not None]
+    agree = sum(tau > 0 for tau in taus)
+    return (
+        Answer('Which source?', first['name'], first['card']['title']),
+        Answer('By how much?', *_lead(results)),
+        Answer('Do other scores agree?', f'{agree} of {len(taus)}', 'weighted Kendall tau above 0'),
+        Answer('A linear probe?', estimate(first['probe']), 'of validation examples right'),
+    )
+
+
+def _lead(results: Results) -> tuple[str, str]:
+    if len(results['sources']) < 2:
+        return NOT_MEASURED, 'one source'
+    second = results['sources'][1]
+    return estimate(second['behind']), f'ahead of {second["name"]}'
+
+
+def share(value: float | None) -> str:
+    return NOT_MEASURED if value is None else f'{value:.0%}'
+
+
+def _order(results: Results) -> list[Block]:
+    rows = tuple(
+        (
+            str(place),
+            one['name'],
+            estimate(one['interval']),
+            estimate(one['behind'], signed=True) if one['behind'] else '',
+            share(one['first_share']),
+            estimate(one['lift'], signed=True) if one['lift'] else NOT_MEASURED,
+            estimate(one['probe']),
+        )
+        for place, one in enumerate(results['sources'], 1)
+    )
+    head = ('', 'source', results['by'], 'behind the first', 'first in', 'above untrained', 'probe')
+    return [
+        Table('The order', head, rows, numbers=(0, 2, 3, 4, 5, 6), code=(1,)),
+        Paragraph(
+            f'Rule: the highest {results["by"]} ({results["paper"]}). Intervals hold 95 %, over '
+            f'{results["halves"]} random halves of the examples; first in: the share of halves in '
+            'which a source is first. Above untrained: less the same model before any training. '
+            'Probe: share of validation examples that a logistic regression on the features gets '
+            'right.'
+        ),
+    ]
+
+
+def _against(results: Results) -> list[Block]:
+    rows = tuple(
+        (
+            one['name'],
+            one['card']['licence'],
+            one['card']['training_data'],
+            '\n'.join(one['warnings']) or 'nothing found',
+        )
+        for one in results['sources']
+    )
+    head = ('source', 'licence', 'trained on', 'warnings')
+    return [Table('Cards and warnings', head, rows, code=(0,), prose=(1, 2, 3))]
+
+
+def _scores(results: Results) -> list[Block]:
+    names = results['scores']
+    rows = [
+        (one['name'], *(plain_number(one['scores'][name]) for name in names))
+        for one in results['sources']
+    ]
+    taus = ['' if name == results['by'] else _tau(results, name) for name in names]
+    rows.append(('agreement', *taus))
+    why = {text for one in results['sources'] for text in one['why_not'].values()}
+    return [
+        Table(
+            'Every score, and the weighted Kendall tau of its order with the rule\u2019s',
+            ('source', *names),
+            tuple(rows),
+            numbers=tuple(range(1, len(names) + 1)),
+            code=(0,),
+        ),
+        Bullets(tuple(f'{name}: {results["papers"][name]}.' for name in names)),
+        *([Fold('What is not defined', (Bullets(tuple(sorted(why))),))] if why else []),
+    ]
+
+
+def _tau(results: Results, name: str) -> str:
+    tau = results['agreement'][name]
+    return NOT_MEASURED if tau is None else number(tau, 2)
+
+
+def _costs(results: Results) -> list[Block]:
+    names = ['features', *results['scores'], 'probe']
+    rows = tuple(
+        (
+            one['name'],
+            f'{one["params"]:,}',
+            str(one['width']),
+            f'{one["bytes"]:,}',
+            *(f'{one["seconds"][name]:.2f}' for name in names),
+        )
+        for one in results['sources']
+    )
+    head = ('source', 'parameters', 'features', 'bytes', *(f'{name}, s' for name in names))
+    columns = tuple(range(1, len(head)))
+    return [Table('What it took', head, rows, numbers=columns, code=(0,))]
+
+
+def _setting(results: Results) -> list[Block]:
+    lines = (
+        f'Data: {results["data"]}, {count(results["examples"], "labelled example")} of '
+        f'{results["classes"]} classes, {count(results["validation"], "validation example")}. '
+        'The test split is not read.',
+        f'Time: {seconds(results["seconds"])} on {results["devices"]}.',
+        'Versions: ' + ', '.join(f'{k} {v}' for k, v in results['versions'].items()) + '.',
+    )
+    return [Bullets(lines), Code('Command', results['command'])]
+
+
+def text_summary(results: Results) -> str:
+    """The order and what speaks against each source, for the terminal."""
+    head = ['', 'source', results['by'], 'first in', 'above untrained', 'probe']
+    rows = [head]
+    for place, one in enumerate(results['sources'], 1):
+        cells = [estimate(one['interval']), share(one['first_share'])]
+        cells += [estimate(one['lift']) if one['lift'] else '', estimate(one['probe'])]
+        rows.append([str(place), one['name'], *cells])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = [
+        '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    for one in results['sources']:
+        for warning in one['warnings']:
+            lines += textwrap.wrap(f'{one["name"]}: {warning}', 96, subsequent_indent='  ')
+    return '\n'.join([*textwrap.wrap(sentence(results), 96), '', *lines]).replace(MINUS, '-')

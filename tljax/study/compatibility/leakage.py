@@ -1,0 +1,215 @@
+"""Examples that a test has in common with what was learnt from."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tljax.data import Form, Split
+from tljax.data.duplicates import Match, pictures
+from tljax.data.splits import random_keys
+from tljax.errors import UserError
+from tljax.study.compatibility.about import About
+from tljax.study.compatibility.finding import Finding
+
+# A source that has seen more of the test examples than this is no longer judged by them.
+TOO_MANY = 0.05
+SHOWN = 3  # pairs in a sentence
+LISTED = 50  # pairs in a finding's examples
+# Sets of TFDS that were drawn from the pictures of a larger one, whatever they are called.
+DRAWN_FROM = {
+    'stanford_dogs': 'imagenet',  # Khosla et al. 2011: pictures and boxes are ImageNet's
+    'imagenette': 'imagenet',
+    'imagewoof': 'imagenet',
+    'imagewang': 'imagenet',
+    'imagenet': 'imagenet',
+    'downsampled_imagenet': 'imagenet',
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sample:
+    """Pictures of a split that are compared.
+
+    Attributes:
+      name: of the split, in words.
+      rows_N: their rows in the TFDS split string `spec`.
+      labels_N: of each.
+      total: examples in the split.
+      prints: of the pictures.
+    """
+
+    name: str
+    spec: str
+    rows_N: np.ndarray
+    labels_N: np.ndarray
+    total: int
+    prints: pictures.Prints
+
+    def place(self, position: int) -> str:
+        """An example in words, such as `'test'[7]`."""
+        return f'{self.spec!r}[{self.rows_N[position]}]'
+
+
+def positions(count: int, most: int) -> np.ndarray:
+    """`most` of `count` positions, ascending, drawn by a fixed seed; all if there are fewer."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.argsort(random_keys(count, 0, 'leakage'), kind='stable')[:most])
+
+
+@functools.lru_cache(maxsize=8)  # a target's splits are compared with every source's
+def sample(split: Split, form: Form, most: int, near: bool) -> Sample:
+    """Reads pictures of a split and takes their prints.
+
+    Args:
+      split: any.
+      form: in which they are decoded: what is compared must have been cut alike.
+      most: of more examples so many are drawn.
+      near: as in `tljax.data.duplicates.pictures.prints`.
+
+    Raises:
+      UserError: `near`, and the library for it is not installed.
+    """
+    chosen = positions(len(split), most)
+    rows = split.rows[chosen]
+    if split.records.form == form and split.in_memory:
+        images = split.arrays()['image'][chosen]
+    else:
+        scale = 'stretch' if form.scale == 'none' else form.scale
+        form = dataclasses.replace(form, scale=scale)
+        images = dataclasses.replace(split.records, form=form).images(rows)
+    prints = pictures.prints(images, near)
+    labels = split.labels()[chosen]
+    return Sample(split.name, split.records.spec, rows, labels, len(split), prints)
+
+
+def near_is_possible() -> Finding | None:
+    """None where near-duplicates can be looked for; else what to say instead."""
+    try:
+        pictures.prints([np.arange(64, dtype=np.uint8).reshape(8, 8)])
+    except UserError as error:
+        what = f'Only identical pictures were looked for. {error}'
+        why = 'Copies that were compressed or scaled go unseen.'
+        return Finding('note', 'leakage', what, why, '')
+    return None
+
+
+def shared(left: Sample, right: Sample, labels_agree: bool) -> tuple[list[Match], str]:
+    """What is on the right and on the left too, and a sentence on it; '' where nothing is.
+
+    Args:
+      left: what is learnt from.
+      right: what is tested on.
+      labels_agree: whether labels of both mean the same.
+    """
+    found = pictures.matches(left.prints, right.prints)
+    if not found:
+        return [], ''
+    share, same = len(found) / len(right.prints), sum(match.exact for match in found)
+    part = f' of {right.total}' if len(right.prints) < right.total else ''
+    said = (
+        f'{len(found)} of {len(right.prints)}{part} {right.name} pictures ({share:.1%}) are in '
+        f'{left.name} too, {same} identical and {len(found) - same} nearly'
+    )
+    if len(left.prints) < left.total:
+        said += f', among {len(left.prints)} of its {left.total}'
+    if labels_agree:
+        other = sum(left.labels_N[m.left] != right.labels_N[m.right] for m in found)
+        said += f', {other} with another label' if other else ''
+    pairs = [f'{right.place(m.right)} is {left.place(m.left)}' for m in found[:SHOWN]]
+    return found, f'{said}: {", ".join(pairs)}{", ..." if len(found) > SHOWN else ""}.'
+
+
+def listed(left: Sample, right: Sample, found: Sequence[Match]) -> tuple[dict[str, Any], ...]:
+    """For a finding's examples: JSON."""
+    return tuple(
+        {
+            'left': left.name,
+            'left_split': left.spec,
+            'left_row': int(left.rows_N[match.left]),
+            'right': right.name,
+            'right_split': right.spec,
+            'right_row': int(right.rows_N[match.right]),
+            'similarity': match.similarity,
+            'exact': match.exact,
+        }
+        for match in found[:LISTED]
+    )
+
+
+def between_splits(samples: Sequence[Sample]) -> list[Finding]:
+    """What the target's own splits share.
+
+    Args:
+      samples: of its splits, in the order in which they are learnt from.
+    """
+    found = []
+    for i, left in enumerate(samples):
+        for right in samples[i + 1 :]:
+            matches, what = shared(left, right, labels_agree=True)
+            if matches:
+                why = 'Whoever learns them by heart is right on them: results look too good.'
+                do = 'Take them out of one side, or split by subject, patient, film or day.'
+                examples = listed(left, right, matches)
+                found.append(Finding('warning', 'leakage', what, why, do, examples))
+    return found
+
+
+def with_source(about: About, source: Sample, targets: Sequence[Sample]) -> list[Finding]:
+    """What the target's splits share with what the source was trained on.
+
+    Args:
+      about: the source.
+      source: its training pictures.
+      targets: the target's splits.
+    """
+    found = []
+    named = dataclasses.replace(source, name=f'the training set of {about.name}')
+    for target in targets:
+        matches, what = shared(named, target, labels_agree=False)
+        if not matches:
+            continue
+        learnt = target.name == 'train'
+        many = len(matches) / len(target.prints) > TOO_MANY
+        level = 'note' if learnt else 'disqualified' if many else 'warning'
+        why = 'It knows these pictures already: with few labels it looks better than it is.'
+        if not learnt:
+            why = 'It has seen what it is tested on.'
+        do = 'Test on pictures that it has not seen, or leave it out of the comparison.'
+        found.append(Finding(level, 'leakage', what, why, do, listed(named, target, matches)))
+    return found
+
+
+def by_name(about: About, full_name: str) -> list[Finding]:
+    """A source that, by what its card says, was trained on the target's very set.
+
+    Args:
+      about: the source.
+      full_name: of the target's set, as TFDS has it: 'name/config:version'.
+    """
+    name = re.split(r'[/:]', full_name)[0].lower()
+    wanted = DRAWN_FROM.get(name.rstrip('0123456789_x'), DRAWN_FROM.get(name, squeezed(name)))
+    if len(wanted) < 4 or wanted not in squeezed(about.training_data):
+        return []
+    return [
+        Finding(
+            'warning',
+            'leakage',
+            f'{about.name} was trained on {about.training_data}; the data is {full_name}.',
+            'It has probably seen these examples, those of the test among them.',
+            'Test on another set, or on examples newer than the source.',
+        )
+    ]
+
+
+def squeezed(text: str) -> str:
+    """Letters and digits alone.
+
+    >>> squeezed('CIFAR-10, 50,000 pictures')
+    'cifar1050000pictures'
+    """
+    return re.sub(r'[^a-z0-9]', '', text.lower())

@@ -11,6 +11,7 @@ same if, from there, the share of bits that differ is below the threshold for so
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,7 @@ RATE = 5500  # Hz
 FRAME = 2048  # samples: 0.37 s
 HOP = 64  # samples: 11.6 ms
 BANDS = 33
+BLOCK = 1024  # frames whose spectra are in memory at once
 LOWEST, HIGHEST = 300.0, 2000.0  # Hz
 # The paper's own threshold, for 256 frames. A share of n bits of unrelated sounds scatters by
 # 3 / (2 sqrt n) about 0.5 (section 4.3, neighbouring frames being alike), so short recordings must
@@ -29,10 +31,23 @@ LARGEST_SHARE = 0.35
 DEVIATIONS = 10.5
 SMALLEST_SHARE = 0.05  # allowed however short: those digits differ in 0.135 or more
 LEAST_FRAMES = 16
-OFFSETS = 8  # alignments tried for each pair
+OFFSETS = 8  # alignments tried for each recording
+SILENT = 1e-6  # of the loudest frame's energy: 60 dB below it
 
 
-def bits(sound_T: np.ndarray, rate: int) -> np.ndarray:
+class Print(NamedTuple):
+    """The fingerprint of a recording.
+
+    Attributes:
+      bits_F: 32 of each frame, uint32.
+      heard_F: whether the frame holds any sound: the bits of silence are alike in all recordings.
+    """
+
+    bits_F: np.ndarray
+    heard_F: np.ndarray
+
+
+def fingerprint(sound_T: np.ndarray, rate: int) -> Print:
     """The fingerprint of a recording: 32 bits a frame.
 
     Args:
@@ -40,9 +55,9 @@ def bits(sound_T: np.ndarray, rate: int) -> np.ndarray:
       rate: of them, in Hz.
 
     Returns:
-      (frames,) uint32; none where it is shorter than a tenth of a second.
+      Its frames; none where it is shorter than a tenth of a second.
 
-    >>> bits(np.sin(np.arange(16_000)), 16_000).shape
+    >>> fingerprint(np.sin(np.arange(16_000)), 16_000).bits_F.shape
     (85,)
     """
     from scipy.signal import resample_poly
@@ -50,16 +65,24 @@ def bits(sound_T: np.ndarray, rate: int) -> np.ndarray:
     common = int(np.gcd(RATE, rate))
     sound = resample_poly(np.asarray(sound_T, np.float64), RATE // common, rate // common)
     if len(sound) < FRAME // 4:
-        return np.zeros(0, np.uint32)
+        return Print(np.zeros(0, np.uint32), np.zeros(0, bool))
     # Half a frame of silence at both ends, or a word that is shorter than a frame had none.
     sound = np.pad(sound, FRAME // 2)
     frames_FxT = np.lib.stride_tricks.sliding_window_view(sound, FRAME)[::HOP]
-    power_FxK = np.abs(np.fft.rfft(frames_FxT * np.hanning(FRAME)[None, :], axis=1)) ** 2
-    edges = np.geomspace(LOWEST, HIGHEST, BANDS + 1) * FRAME / RATE
-    energy_FxM = np.add.reduceat(power_FxK, np.round(edges).astype(int), axis=1)[:, :BANDS]
+    blocks = [band_energies(frames_FxT[k : k + BLOCK]) for k in range(0, len(frames_FxT), BLOCK)]
+    energy_FxM = np.concatenate(blocks)
     across = energy_FxM[:, :-1] - energy_FxM[:, 1:]
     positive = (across[1:] - across[:-1]) > 0
-    return np.packbits(positive, axis=1).view('>u4')[:, 0].astype(np.uint32)
+    bits_F = np.packbits(positive, axis=1).view('>u4')[:, 0].astype(np.uint32)
+    loudness_F = energy_FxM[1:].sum(1)
+    return Print(bits_F, loudness_F > SILENT * loudness_F.max())
+
+
+def band_energies(frames_FxT: np.ndarray) -> np.ndarray:
+    """The energy of each band in each frame, (frames, BANDS)."""
+    power_FxK = np.abs(np.fft.rfft(frames_FxT * np.hanning(FRAME)[None, :], axis=1)) ** 2
+    edges = np.round(np.geomspace(LOWEST, HIGHEST, BANDS + 1) * FRAME / RATE).astype(int)
+    return np.add.reduceat(power_FxK, edges, axis=1)[:, :BANDS]
 
 
 def matches(left: Sequence[np.ndarray], right: Sequence[np.ndarray], rate: int) -> list[Match]:
@@ -80,7 +103,7 @@ def matches(left: Sequence[np.ndarray], right: Sequence[np.ndarray], rate: int) 
     1
     """
     exact = same([identity(s) for s in left], [identity(s) for s in right])
-    near = near_matches([bits(s, rate) for s in left], [bits(s, rate) for s in right])
+    near = near_matches([fingerprint(s, rate) for s in left], [fingerprint(s, rate) for s in right])
     return together(exact, near)
 
 
@@ -88,44 +111,49 @@ def identity(sound_T: np.ndarray) -> bytes:
     return digest(sound_T.dtype, sound_T.tobytes())
 
 
-def near_matches(left: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> Iterator[Match]:
-    """Pairs of fingerprints that agree, from frames that are the same on."""
+def near_matches(left: Sequence[Print], right: Sequence[Print]) -> Iterator[Match]:
+    """Pairs of fingerprints that agree, laid over each other where a frame of both is the same."""
     if not left:
         return
-    words = np.concatenate(left)
-    owners = np.repeat(np.arange(len(left)), [len(b) for b in left])
-    places = np.concatenate([np.arange(len(b)) for b in left])
+    words = np.concatenate([p.bits_F[p.heard_F] for p in left])
+    owners = np.concatenate([np.full(p.heard_F.sum(), i) for i, p in enumerate(left)])
+    places = np.concatenate([np.flatnonzero(p.heard_F) for p in left])
     order = np.argsort(words, kind='stable')
     words = words[order]
     for j, wanted in enumerate(right):
-        lows = np.searchsorted(words, wanted, 'left')
-        highs = np.searchsorted(words, wanted, 'right')
-        hits = np.concatenate([order[a:b] for a, b in zip(lows, highs, strict=True)] or [order[:0]])
-        frames = np.repeat(np.arange(len(wanted)), highs - lows)
-        if not len(hits):
+        frames = np.flatnonzero(wanted.heard_F)
+        lows = np.searchsorted(words, wanted.bits_F[frames], 'left')
+        counts = np.searchsorted(words, wanted.bits_F[frames], 'right') - lows
+        if not counts.sum():
             continue
-        pairs, votes = np.unique(
-            np.stack([owners[hits], places[hits] - frames], 1), axis=0, return_counts=True
-        )
+        hits = order[
+            np.concatenate([np.arange(a, a + n) for a, n in zip(lows, counts, strict=True)])
+        ]
+        shifts = places[hits] - np.repeat(frames, counts)
+        laid = np.stack([owners[hits], shifts], 1)
+        pairs, votes = np.unique(laid, axis=0, return_counts=True)
         for i, shift in pairs[np.argsort(-votes, kind='stable')[:OFFSETS]]:
-            share, frames_compared = differing(left[i], wanted, int(shift))
-            if share <= threshold(frames_compared):
+            share, compared = differing(left[i], wanted, int(shift))
+            if compared >= LEAST_FRAMES and share <= threshold(compared):
                 yield Match(int(i), j, 1 - share, False)
 
 
-def differing(left: np.ndarray, right: np.ndarray, shift: int) -> tuple[float, int]:
-    """The share of bits that differ where two fingerprints overlap, and how many frames do.
+def differing(left: Print, right: Print, shift: int) -> tuple[float, int]:
+    """The share of bits that differ where two fingerprints overlap.
 
     Args:
-      left: (frames,) uint32.
-      right: likewise.
+      left: the one.
+      right: the other.
       shift: frame k on the right lies over frame k + shift on the left.
+
+    Returns:
+      The share, and the number of frames that it is of: those that are heard on either side.
     """
-    first, last = max(0, -shift), min(len(right), len(left) - shift)
-    a, b = left[first + shift : last + shift], right[first:last]
-    if len(a) < LEAST_FRAMES:
-        return 1.0, len(a)
-    return float(np.bitwise_count(a ^ b).mean()) / 32, len(a)
+    first, last = max(0, -shift), min(len(right.bits_F), len(left.bits_F) - shift)
+    here, there = slice(first, last), slice(first + shift, last + shift)
+    heard = left.heard_F[there] | right.heard_F[here]
+    different = np.bitwise_count(left.bits_F[there] ^ right.bits_F[here])[heard]
+    return (float(different.mean()) / 32 if len(different) else 1.0), len(different)
 
 
 def threshold(frames: int) -> float:

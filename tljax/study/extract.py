@@ -48,6 +48,7 @@ class Extracted:
     """A source on a target.
 
     Attributes:
+      experiment: the linear probe whose features these are.
       train: the target's labelled subset.
       validation: its validation split.
       seconds: that computing features took, compilation included.
@@ -55,6 +56,7 @@ class Extracted:
       params: numbers in the backbone.
     """
 
+    experiment: Experiment
     train: Split
     validation: Split
     seconds: float
@@ -113,7 +115,7 @@ def extract(config: Any, source: Source) -> Extracted:
     nbytes = sum(array.nbytes for array in ready.feed.table.arrays.values())
     shapes = trees.flatten(experiment.model.shapes()['params'])
     params = sum(s.size for path, s in shapes.items() if not path.startswith(HEAD))
-    return Extracted(splits[0], splits[1], time.monotonic() - began, nbytes, params)
+    return Extracted(experiment, splits[0], splits[1], time.monotonic() - began, nbytes, params)
 
 
 def floating(feed: FeatureFeed) -> list[np.ndarray]:

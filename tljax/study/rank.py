@@ -11,17 +11,23 @@ import numpy.typing as npt
 from absl import logging
 from ml_collections import ConfigDict
 
+from tljax import config as config_lib
+from tljax.data import Data
 from tljax.errors import UserError, nearest
 from tljax.progress import Progress
 from tljax.ranking.scores import SCORES, score
 from tljax.ranking.spectrum import Features
 from tljax.ranking.targets import NotDefined, Targets
+from tljax.study import compatibility
 from tljax.study import contenders as contenders_lib
+from tljax.study.compatibility import Finding
 from tljax.study.contenders import Contender
 from tljax.study.extract import Extracted, extract
 from tljax.study.halves import halves
 from tljax.study.probe import predictions
 from tljax.study.statistics import Measure, interval
+from tljax.train import experiment as experiment_lib
+from tljax.train.experiment import Source
 from tljax.train.workdir import check, claim
 
 Array = npt.NDArray[np.float64]
@@ -41,6 +47,7 @@ class Scored:
       halves_H: the deciding score on each half of the examples.
       untrained: the deciding score of the same model before any training; None if not asked for.
       untrained_H: the same on each half.
+      findings: what speaks against it, the worst first.
       probe: share of validation examples that a short linear probe gets right.
     """
 
@@ -53,6 +60,7 @@ class Scored:
     halves_H: Array
     untrained: float | None
     untrained_H: Array
+    findings: list[Finding]
     probe: Measure
 
 
@@ -64,12 +72,14 @@ class Ranking:
       config: the target's.
       names: of the scores.
       scored: the sources, the best first.
+      findings: what is wrong with the target's own data.
       seconds: of all.
     """
 
     config: ConfigDict
     names: tuple[str, ...]
     scored: list[Scored]
+    findings: list[Finding]
     seconds: float
 
     @property
@@ -101,8 +111,16 @@ def rank(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Ranking:
     by = config.rank.by
     if all(one.scores[by] is None for one in scored):
         raise UserError(f'config.rank.by: {scored[0].why_not[by]} Take another score to rank by.')
-    scored.sort(key=lambda one: (one.scores[by] is None, -(one.scores[by] or 0.0)))
-    return Ranking(config, names, scored, time.monotonic() - began)
+    # What is disqualified comes last, whatever its score.
+    scored.sort(
+        key=lambda one: (
+            compatibility.worst(one.findings) == 'disqualified',
+            one.scores[by] is None,
+            -(one.scores[by] or 0.0),
+        )
+    )
+    findings = compatibility.check_target(scored[0].extracted.experiment.data)
+    return Ranking(config, names, scored, findings, time.monotonic() - began)
 
 
 def chosen_scores(config: ConfigDict) -> tuple[str, ...]:
@@ -143,8 +161,36 @@ def examine(
         halves_H=halves_H,
         untrained=untrained,
         untrained_H=untrained_H,
+        findings=findings_of(contender, source, extracted),
         probe=probe,
     )
+
+
+def findings_of(contender: Contender, source: Source, found: Extracted) -> list[Finding]:
+    """What speaks against a source, beside its score."""
+    if contender.is_random:
+        return []
+    experiment = found.experiment
+    return compatibility.check(
+        contender.config,
+        source.card,
+        experiment.data,
+        source_data=source_data(source),
+        manifest=experiment.manifest,
+        leaves=source.leaves,
+    )
+
+
+def source_data(source: Source) -> Data | None:
+    """What a model of our own was trained on, if it is still at hand."""
+    if 'config' not in source.card:
+        return None
+    try:
+        config = config_lib.resolve(source.card['config'])
+        return experiment_lib.build(config, None).data
+    except UserError as error:
+        logging.info('The data of the source cannot be compared with: %s', error)
+        return None
 
 
 def all_scores(

@@ -7,6 +7,7 @@ import numpy as np
 
 from tljax.pretrained.shelf import UNKNOWN
 from tljax.ranking.scores import SCORES
+from tljax.study import compatibility
 from tljax.study import halves as halves_lib
 from tljax.study.rank import Ranking, Scored
 from tljax.study.results import devices, versions
@@ -44,6 +45,7 @@ def results(ranking: Ranking, command: str) -> dict[str, Any]:
         'halves': ranking.config.rank.resamples,
         'sources': [source(one, by, scored[0], shares.get(one.contender.name)) for one in scored],
         'agreement': {name: agreement(scored, by, name) for name in ranking.names if name != by},
+        'findings': [finding.to_json() for finding in ranking.findings],
         'seconds': ranking.seconds,
         'versions': versions(),
         'devices': devices(),
@@ -80,6 +82,8 @@ def source(one: Scored, by: str, first: Scored, share: float | None) -> dict[str
         'width': one.extracted.train.features_NxD.shape[1],
         'params': one.extracted.params,
         'card': card(one.card),
+        'findings': [finding.to_json() for finding in one.findings],
+        'worst': compatibility.worst(one.findings),
     }
     return {**found, 'warnings': warnings(found)}
 
@@ -103,9 +107,7 @@ def warnings(found: Mapping[str, Any]) -> list[str]:
             'Not shown to be better than the same model before any training: what it learnt may '
             'be of no use here.'
         )
-    if found['card']['licence'] == UNKNOWN:
-        said.append('Its licence is unknown.')
-    return said
+    return said + [f['what'] for f in found['findings'] if f['level'] != 'note']
 
 
 def agreement(scored: Sequence[Scored], by: str, other: str) -> float | None:

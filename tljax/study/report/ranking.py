@@ -164,7 +164,22 @@ def _against(results: Results) -> list[Block]:
         for one in results['sources']
     )
     head = ('source', 'licence', 'trained on', 'warnings')
-    return [Table('Cards and warnings', head, rows, code=(0,), prose=(1, 2, 3))]
+    blocks: list[Block] = [Table('Cards and warnings', head, rows, code=(0,), prose=(1, 2, 3))]
+    for name, findings in (
+        ('The target\u2019s own data', results['findings']),
+        *((one['name'], one['findings']) for one in results['sources']),
+    ):
+        if findings:
+            blocks.append(
+                Fold(f'{name}: {count(len(findings), "finding")}', (_findings(findings),))
+            )
+    return blocks
+
+
+def _findings(findings: list[Mapping[str, Any]]) -> Bullets:
+    return Bullets(
+        tuple(f'{f["level"]}, {f["topic"]}: {f["what"]} {f["why"]} {f["do"]}' for f in findings)
+    )
 
 
 def _scores(results: Results) -> list[Block]:
@@ -238,4 +253,7 @@ def text_summary(results: Results) -> str:
     for one in results['sources']:
         for warning in one['warnings']:
             lines += textwrap.wrap(f'{one["name"]}: {warning}', 96, subsequent_indent='  ')
+    for finding in results['findings']:
+        if finding['level'] != 'note':
+            lines += textwrap.wrap(f'Target: {finding["what"]}', 96, subsequent_indent='  ')
     return '\n'.join([*textwrap.wrap(sentence(results), 96), '', *lines]).replace(MINUS, '-')

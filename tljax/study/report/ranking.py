@@ -89,6 +89,8 @@ def sentence(results: Results) -> str:
     rule = f'by {results["by"]} on {count(results["examples"], "labelled example")}'
     if first['interval']['mean'] is None:
         return f'No source can be told from another {rule}.'
+    if first['worst'] == 'disqualified':
+        return 'Every source is disqualified: see what speaks against each.'
     if not rest:
         return f'{first["name"]} is the only source.'
     text = f'Start from {first["name"]}: first of {len(results["sources"])} {rule}'

@@ -24,6 +24,7 @@ class About:
       training_data: what it has seen, in words.
       label_names: of its classes, in the order of its head; () where they are not listed.
       classes: how many; 0 is none, or not known.
+      own: whether it was trained here.
     """
 
     name: str
@@ -33,6 +34,7 @@ class About:
     training_data: str = UNKNOWN
     label_names: tuple[str, ...] = ()
     classes: int = 0
+    own: bool = False
 
 
 def about(card: Mapping[str, Any] | None) -> About:
@@ -83,6 +85,7 @@ def of_own(card: Mapping[str, Any]) -> About:
         training_data='; before that '.join(seen),
         label_names=names,
         classes=len(names),
+        own=True,
     )
 
 

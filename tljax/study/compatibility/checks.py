@@ -48,7 +48,7 @@ def check(
     reused = manifest.reused() if manifest else ()
     found += labels.findings(source, data.label_names, any(p.startswith('head/') for p in reused))
     found += licences.findings(source, licence_of(data), commercial)
-    found += leakage.by_name(source, data.full_name)
+    found += leakage.by_name(source, data.full_name) if source_data is None else []
     if 'image' not in data.example or any(f.level == 'disqualified' for f in found):
         return ordered(found)  # cheap reasons are reason enough
     theirs = None if source_data is None else pixels(source_data)

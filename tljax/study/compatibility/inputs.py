@@ -13,6 +13,7 @@ PHOTOGRAPHS = 0.25  # by how much pixels of photographs (0 to 1) scatter about t
 FAR = 1.5  # such deviations between two means
 NEAR = 0.75
 HALF = 2.0  # how many times larger or smaller pictures may be before it is worth a warning
+OFF = 0.2  # of the range from black to white
 SAMPLE = 512  # pictures that pixels are read of
 
 
@@ -116,7 +117,7 @@ def normalisation_findings(about: About, data: Mapping[str, Any], channels: int)
         return []
     return [
         Finding(
-            'warning' if off > 0.1 else 'note',
+            'warning' if off > OFF else 'note',
             'values',
             f'config.data.mean and .std are {tuple(data["mean"])} and {tuple(data["std"])}: black '
             f'to white arrives as {black_here.mean():.3g} to {white_here.mean():.3g}, and '

@@ -50,20 +50,24 @@ def overlap(source: Sequence[str], target: Sequence[str]) -> Overlap:
 def key(name: str) -> str:
     """A class name without case, punctuation and the plural of its last word.
 
-    >>> key('Persian_Cats'), key('buses'), key('glass'), key('Puppies'), key('horse')
-    ('persian cat', 'bus', 'glass', 'puppy', 'hors')
+    >>> key('Persian_Cats'), key('buses'), key('Puppies')
+    ('persian cat', 'bus', 'puppy')
     """
     words = re.findall(r'\w+', name.casefold().replace('_', ' '))
     return ' '.join([*words[:-1], *(singular(word) for word in words[-1:])])
 
 
 def singular(word: str) -> str:
-    """The singular of an English noun, near enough to compare two by: horse is hors, as horses."""
-    if len(word) > 4 and word.endswith('ies'):
-        return word[:-3] + 'y'
-    if ending := re.search(r'(?<=[sxz])es?$|(?<=[cs]h)es?$', word) if len(word) > 4 else None:
-        return word[: ending.start()]
-    if word.endswith('s') and not word.endswith(('ss', 'us', 'is')) and len(word) > 3:
+    """What a noun and its plural have in common, in English: not always the singular.
+
+    >>> [singular(word) for word in ('bus', 'buses', 'horse', 'horses', 'glass')]
+    ['bus', 'bus', 'hor', 'hor', 'glass']
+    """
+    if len(word) > 4 and re.search(r'ies?$', word):
+        return re.sub(r'ies?$', 'y', word)
+    if len(word) > 3:
+        word = re.sub(r'(?<=[sxz])es?$|(?<=[cs]h)es?$', '', word)
+    if len(word) > 3 and word.endswith('s') and not word.endswith('ss'):
         return word[:-1]
     return word
 

@@ -19,13 +19,14 @@ from tljax.study.compatibility.finding import Finding
 TOO_MANY = 0.05
 SHOWN = 3  # pairs in a sentence
 LISTED = 50  # pairs in a finding's examples
-# Sets of TFDS that were drawn from the pictures of a larger one, whatever they are called.
+# How names of TFDS sets begin that were drawn from the pictures of a larger one.
 DRAWN_FROM = {
     'stanford_dogs': 'imagenet',  # Khosla et al. 2011: pictures and boxes are ImageNet's
     'imagenette': 'imagenet',
     'imagewoof': 'imagenet',
     'imagewang': 'imagenet',
-    'imagenet': 'imagenet',
+    'imagenet2012': 'imagenet',
+    'imagenet_resized': 'imagenet',
     'downsampled_imagenet': 'imagenet',
 }
 
@@ -192,24 +193,16 @@ def by_name(about: About, full_name: str) -> list[Finding]:
       full_name: of the target's set, as TFDS has it: 'name/config:version'.
     """
     name = re.split(r'[/:]', full_name)[0].lower()
-    wanted = DRAWN_FROM.get(name.rstrip('0123456789_x'), DRAWN_FROM.get(name, squeezed(name)))
-    if len(wanted) < 4 or wanted not in squeezed(about.training_data):
+    origin = next((of for start, of in DRAWN_FROM.items() if name.startswith(start)), name)
+    letters = re.sub(r'[^a-z0-9]', '', origin)
+    # 'cifar10' is found in 'CIFAR-10, 50,000 pictures'; 'pets' would be found in any prose.
+    pattern = r'(?<![a-z0-9])' + r'[^a-z0-9]?'.join(letters) + r'(?![a-z0-9])'
+    if len(letters) < 5 or not re.search(pattern, about.training_data.lower()):
         return []
-    return [
-        Finding(
-            'warning',
-            'leakage',
-            f'{about.name} was trained on {about.training_data}; the data is {full_name}.',
-            'It has probably seen these examples, those of the test among them.',
-            'Test on another set, or on examples newer than the source.',
-        )
-    ]
-
-
-def squeezed(text: str) -> str:
-    """Letters and digits alone.
-
-    >>> squeezed('CIFAR-10, 50,000 pictures')
-    'cifar1050000pictures'
-    """
-    return re.sub(r'[^a-z0-9]', '', text.lower())
+    what = f'{about.name} was trained on {about.training_data}; the data is {full_name}.'
+    why = 'It has probably seen these examples, perhaps those of the test too.'
+    do = 'Test on another set, or on examples newer than the source.'
+    if about.own:
+        why = 'It has seen these examples if it was trained on the same split and classes.'
+        do = 'See that its data.train and .classes have none of the data.test of this config.'
+    return [Finding('note' if about.own else 'warning', 'leakage', what, why, do)]

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from tljax.ranking.spectrum import Features, as_features, gram
+from tljax.ranking.spectrum import Features, as_features, gram, one_thread
 from tljax.ranking.targets import Targets
 
 Array = npt.NDArray[np.float64]
@@ -51,11 +51,12 @@ def transrate(
     if not energy:
         return 0.0
     unit = epsilon * (energy / count if scale else 1.0)
-    rate = _rate(features.gram, count * unit)
-    for label in range(labels_N.max() + 1):
-        own_MxD = features.values_NxD[labels_N == label]
-        share = len(own_MxD) / count
-        rate -= share * _rate(gram(own_MxD, features.mean_D), len(own_MxD) * unit)
+    with one_thread():
+        rate = _rate(features.gram, count * unit)
+        for label in range(labels_N.max() + 1):
+            own_MxD = features.values_NxD[labels_N == label]
+            share = len(own_MxD) / count
+            rate -= share * _rate(gram(own_MxD, features.mean_D), len(own_MxD) * unit)
     return max(rate, 0.0)  # it is none, so anything below is rounding
 
 

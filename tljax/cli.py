@@ -46,14 +46,32 @@ def compare() -> None:
     """Did transfer help, by how much, and is it worth it? Transfer beside scratch, paired.
 
     Tunes the learning rate of both arms alike, runs both over config.study.seeds seeds and writes
-    report/index.html, report/report.md and report/results.json into the workdir.
+    report/index.html, report/report.md and report/results.json into the workdir. With --sources
+    they are ranked, the first --top of them compared, and the ranking judged by what came out.
     """
     from tljax.study import compare as study
     from tljax.study import report
 
+    if FLAGS.sources:
+        contest()
+        return
+    if FLAGS.top:
+        raise UserError('--top goes with --sources: it is how many of the ranked ones are trained.')
     content = study.compare(resolved(), workdir_of(), command_line(), quiet=FLAGS.quiet)
     print(report.text_summary(content))
     print(f'Report: {workdir_of() / "report" / "index.html"}')
+
+
+def contest() -> None:
+    """`compare --sources`."""
+    from tljax.study import contest as study
+    from tljax.study.report import contest as report
+
+    config, workdir = resolved(applied=False), workdir_of()
+    content = study.contest(config, workdir, command_line(), FLAGS.top, quiet=FLAGS.quiet)
+    report.write(content, workdir / 'report')
+    print(report.text_summary(content))
+    print(f'Report: {workdir / "report" / "index.html"}')
 
 
 def tune() -> None:

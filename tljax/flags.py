@@ -34,6 +34,8 @@ OWN_FLAGS = {
     'task': 'sources',
     'architecture': 'sources',
     'models': 'average',
+    'sources': 'compare rank',
+    'top': 'compare',
     'method': 'average',
     'distributed': '',
     'coordinator': '',
@@ -75,6 +77,10 @@ def define_flags() -> None:
     )
     flags.DEFINE_string('scheme', '', "export: whose names, such as torchvision; '' is our own.")
     flags.DEFINE_string('source', '', 'export: uri of a source, instead of a workdir.')
+    flags.DEFINE_string(
+        'sources', '', 'rank, compare: uris with commas between, in the place of rank.sources.'
+    )
+    flags.DEFINE_integer('top', 0, 'compare --sources: train the first so many; 0 is all.')
     flags.DEFINE_string('task', '', 'sources: only those with these words in task or modality.')
     flags.DEFINE_string('architecture', '', 'sources: only those of this architecture.')
     flags.DEFINE_list('models', None, 'average: workdirs of trained models, with commas between.')
@@ -158,10 +164,28 @@ def resolved(applied: bool = True) -> Any:
         from tljax.pretrained import inputs
 
         config = config_lib.resolve(FLAGS.config)
+        if FLAGS.sources:
+            config.rank.sources = split_calls(FLAGS.sources)
         return inputs.applied(config) if applied else config
     from tljax.train.workdir import held_config
 
     return held_config(workdir_of())
+
+
+def split_calls(text: str) -> tuple[str, ...]:
+    """Words between commas, except those inside parentheses.
+
+    >>> split_calls('runs/cars,random:resnet(depth=18, width=64)')
+    ('runs/cars', 'random:resnet(depth=18, width=64)')
+    """
+    words, depth = [''], 0
+    for letter in text:
+        depth += (letter == '(') - (letter == ')')
+        if letter == ',' and depth <= 0:
+            words.append('')
+        else:
+            words[-1] += letter
+    return tuple(word.strip() for word in words)
 
 
 def workdir_of() -> Path:

@@ -3,11 +3,20 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from tljax import config as config_lib
+from tljax import mesh as mesh_lib
 from tljax import trees
 from tljax.models import arguments
 from tljax.train import experiment as experiment_lib
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """On one device: four that share two cores have time to wait for one another for ever."""
+    mesh = jax.make_mesh((1,), ('data',), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    monkeypatch.setattr(mesh_lib, 'data_mesh', lambda: mesh)
 
 
 @pytest.fixture(scope='session')

@@ -10,6 +10,7 @@ from tljax.study.runs import Arm, RunSpec
 from tljax.train import experiment as experiment_lib
 from tljax.train.experiment import Source
 
+pytestmark = pytest.mark.usefixtures('one_device')
 MODELS = {
     'convnet': {},
     'squeezenet': {'image_size': 47},  # its head is applied to every place of a map

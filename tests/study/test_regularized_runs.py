@@ -6,10 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 
 from tljax import config as config_lib
-from tljax import mesh as mesh_lib
 from tljax import trees
 from tljax.errors import Interrupted, UserError
 from tljax.models import merge
@@ -21,19 +19,11 @@ from tljax.train.model_dir import load_model
 from tljax.train.reference import RunReference, ablation, fisher, logistic
 from tljax.transfer import regularizers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_device')]
 MODEL = dict(name='convnet', widths=(4, 3), hidden=8, norm='batch', dropout=0.3)
 SOURCE_OUTPUTS = 6
 EVERY = ('l2_sp', 'delta', 'bss', 'lwf', 'co_tuning', 'stoch_norm', 'r_drop', 'mixup', 'cutmix')
 STATIC = ('l2_sp', "delta(attention='none')", 'bss', 'lwf', 'stoch_norm', 'r_drop', 'mixup')
-
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    """On one device: four that share two cores have time to wait for one another for ever."""
-    one = jax.devices()[:1]
-    mesh = jax.make_mesh((1,), ('data',), axis_types=(AxisType.Auto,), devices=one)
-    monkeypatch.setattr(mesh_lib, 'data_mesh', lambda: mesh)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from tljax import models, trees
 
-TRANSFORMER = dict(width=16, layers=2, heads=2, hidden=24)
+TRANSFORMER = dict(width=16, layers=3, heads=2, hidden=24)
 CONVS = dict(conv_widths=(8, 8), conv_kernels=(10, 3), conv_strides=(5, 2))
 # name -> (recipe, shape and dtype of each part of an example)
 SMALL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

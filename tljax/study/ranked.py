@@ -12,8 +12,7 @@ from tljax.study import halves as halves_lib
 from tljax.study.rank import Ranking, Scored
 from tljax.study.results import devices, versions
 from tljax.study.statistics import unmeasured
-
-FEWEST = 3  # sources from which an agreement of orders says anything
+from tljax.study.worth import weighted_tau
 
 
 def results(ranking: Ranking, command: str) -> dict[str, Any]:
@@ -111,14 +110,7 @@ def warnings(found: Mapping[str, Any]) -> list[str]:
 
 
 def agreement(scored: Sequence[Scored], by: str, other: str) -> float | None:
-    """Weighted Kendall tau between two scores' orders of the sources (Vigna 2015, section 3).
-
-    None where fewer than three sources have both, or one of the scores is the same for all.
-    """
-    from scipy.stats import weightedtau
-
+    """Weighted Kendall tau between two scores' orders of the sources that have both."""
     pairs = [(one.scores[by], one.scores[other]) for one in scored]
-    both = np.array([pair for pair in pairs if None not in pair], float)
-    if len(both) < FEWEST or (np.ptp(both, axis=0) == 0).any():
-        return None
-    return float(weightedtau(both[:, 0], both[:, 1]).statistic)
+    both = np.array([pair for pair in pairs if None not in pair], float).reshape(-1, 2)
+    return weighted_tau(both[:, 0], both[:, 1])

@@ -116,6 +116,7 @@ def test_a_workdir_without_a_model(launch, tmp_path, command):
     assert 'holds no trained model' in said
 
 
+@pytest.mark.slow
 def test_a_config_is_found_from_any_folder_and_in_the_workdir(launch, source, tmp_path):
     for words in (('inspect', TRAIN[1], '--workdir=run'), ('evaluate', f'--workdir={source}')):
         done = subprocess.run(

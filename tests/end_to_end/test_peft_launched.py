@@ -8,6 +8,8 @@ import pytest
 from tljax import trees
 from tljax.train.model_dir import load_model
 
+pytestmark = pytest.mark.slow
+
 RECIPE = '--config=configs/digits.py:new_classes'
 SMALL = ('--config.model.norm=batch', '--config.model.widths=(8, 8)')
 LORA = '--config.transfer.policy=lora(rank=2)'

@@ -128,7 +128,12 @@ def test_an_import_is_exported(launch, weights, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'recipe', ['pets', 'cars', pytest.param('flowers', marks=pytest.mark.matrix)]
+    'recipe',
+    [
+        'pets',
+        pytest.param('cars', marks=pytest.mark.matrix),
+        pytest.param('flowers', marks=pytest.mark.matrix),
+    ],
 )
 def test_recipes_for_photographs(launch, tmp_path, recipe):
     """The full recipe stops at the data that is not there; its smoke test runs."""

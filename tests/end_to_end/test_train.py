@@ -130,6 +130,7 @@ def short(launch, tmp_path_factory) -> Path:
     return workdir
 
 
+@pytest.mark.slow
 def test_four_devices_give_the_result_of_one(launch, short, tmp_path):
     flag = '--xla_force_host_platform_device_count=4'
     launch.ok('train', *SHORT, f'--workdir={tmp_path / "run"}', XLA_FLAGS=flag)

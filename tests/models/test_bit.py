@@ -12,6 +12,8 @@ from tljax.errors import UserError
 from tljax.models import build, merge
 from tljax.models.bit import Backbone, StandardConv, group_norm, standardised
 
+pytestmark = pytest.mark.slow
+
 
 def example(channels=3):
     return {'image': jax.ShapeDtypeStruct((32, 32, channels), np.uint8)}

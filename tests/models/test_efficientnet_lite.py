@@ -19,6 +19,8 @@ from tljax.models.efficientnet_lite import (
     shifted_products,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def example(height, width=None, channels=3):
     return {'image': jax.ShapeDtypeStruct((height, width or height, channels), np.uint8)}

@@ -83,6 +83,7 @@ def test_strided_convolutions_pad_both_sides_alike():
     np.testing.assert_array_equal(same(x)[0, :, :, 0], [[5, 7], [13, 15]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('size', 'stride', 'padding'), [(3, 2, None), (7, 2, None), (11, 4, 2)])
 @pytest.mark.parametrize('length', [12, 13, 14, 15])
 def test_convolutions_equal_pytorch(size, stride, padding, length):
@@ -207,6 +208,7 @@ def test_the_3x3_convolution_has_the_stride():
     assert not hasattr(shallow.backbone.stage1.block0, 'downsample')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['resnet', 'cifar_resnet'])
 @pytest.mark.parametrize('size', [(1, 1, 3), (33, 20, 1)])
 def test_any_size_and_channels(name, size):
@@ -220,6 +222,7 @@ def test_any_size_and_channels(name, size):
     np.testing.assert_allclose(module.head(features), logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_parameters_statistics_and_logits_float32():
     batch = {'image': jax.random.normal(jax.random.key(0), (4, 32, 32, 3))}
     logits, stats = {}, {}

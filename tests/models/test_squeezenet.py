@@ -11,6 +11,8 @@ from tljax import models
 from tljax.errors import UserError
 from tljax.models.squeezenet import SqueezeNet
 
+pytestmark = pytest.mark.slow
+
 
 def example(height, width=None, channels=3):
     return {'image': jax.ShapeDtypeStruct((height, width or height, channels), np.uint8)}

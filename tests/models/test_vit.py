@@ -50,6 +50,7 @@ def test_the_default_is_vit_b():
     assert models.arguments('vit') == models.arguments('vit', **SIZES['B'], patch=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(2, 8, 12, 3), (1, 4, 4, 1), (3, 20, 4, 5)])
 def test_patches_are_a_convolution(shape, monkeypatch):
     keys = jax.random.split(jax.random.key(0), 3)

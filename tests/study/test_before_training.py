@@ -142,6 +142,7 @@ def test_a_model_without_statistics_has_none_to_adapt(small_config, source_of):
         experiment_lib.check_fit(config, leaves)
 
 
+@pytest.mark.slow
 def test_relative_gradients_are_those_of_the_whole_subset(build):
     experiment, leaves = build()
     got = gradients.relative(experiment)

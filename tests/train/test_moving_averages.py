@@ -149,6 +149,7 @@ def test_the_averages_are_what_a_run_saves_and_resumes_bit_for_bit(
     assert all(resumed[path].tobytes() == whole[path].tobytes() for path in whole)
 
 
+@pytest.mark.slow
 def test_studies_evaluate_the_averages_mapped_or_not(experiment):
     from tljax.study import mapped
     from tljax.study.runs import Arm, RunSpec

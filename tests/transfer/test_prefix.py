@@ -62,7 +62,7 @@ def split_loss(name, pattern):
 QUICK = ('convnet', 'cifar_resnet', 'bert')
 NAMES = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in small_models.SMALL]
 PAIRS = [(name, choice) for name in small_models.SMALL for choice in CHOICES]
-CASES = small_models.sampled(PAIRS, [('convnet', choice) for choice in CHOICES], every=9)
+CASES = small_models.sampled(PAIRS, [('convnet', choice) for choice in CHOICES], every=12)
 
 
 @pytest.mark.parametrize(('name', 'choice'), CASES)
@@ -209,6 +209,7 @@ def test_kinks_keep_their_own_derivative():
     assert float(grad) == 0.0
 
 
+@pytest.mark.slow
 def test_features_may_be_kept_in_half_precision():
     loss, live, constant, batch = split_loss('resnet', CHOICES['head'])
     parts = prefix.cut(loss, live, constant, batch)

@@ -17,6 +17,8 @@ from tljax.train.experiment import flat_variables
 from tljax.transfer import regularizers
 from tljax.transfer.regularizers import hooks, objective
 
+pytestmark = pytest.mark.slow
+
 TASK = tasks.create({'name': 'classification'}, ('a', 'b', 'c'))
 SOURCE_OUTPUTS = 5
 TEXT_AND_SOUND = ('bert', 'gpt2', 'wav2vec2')

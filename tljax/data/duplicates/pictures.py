@@ -47,7 +47,7 @@ class Prints:
 
 
 def prints(pictures: Sequence[np.ndarray] | np.ndarray, near: bool = True) -> Prints:
-    """The prints of pictures; about 0.2 ms for each of 224 pixels a side.
+    """The prints of pictures; about 0.5 ms for each of 224 pixels a side.
 
     Args:
       pictures: each (height, width[, channels]) uint8; sizes may differ.
@@ -78,8 +78,8 @@ def squeezed(picture: np.ndarray) -> np.ndarray:
 
 def is_blank(picture: np.ndarray) -> bool:
     """Whether every pixel has the same colour, up to one step."""
-    pixels = picture.reshape(picture.shape[0] * picture.shape[1], -1)
-    return bool((pixels.max(0) - pixels.min(0)).max() < 2)
+    some = picture[::8, ::8]  # which tells of nearly all that are not, in a tenth of the time
+    return all(bool((p.max((0, 1)) - p.min((0, 1))).max() < 2) for p in (some, picture))
 
 
 def hash_and_thumb(picture: np.ndarray) -> tuple[int, np.ndarray]:

@@ -11,7 +11,7 @@ from tljax.study.compatibility.about import about as about_of
 from tljax.study.compatibility.finding import Finding, ordered
 from tljax.transfer import Manifest
 
-MOST = 10_000  # pictures of a split that are compared; about 3 s for each such split
+MOST = 10_000  # pictures of a split that are compared; about 5 s for each such split
 ORDER = ('train', 'validation', 'test')
 
 

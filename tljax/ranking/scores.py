@@ -11,8 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tljax.errors import UserError, nearest
+from tljax.ranking import gbc as gbc_lib
 from tljax.ranking import h_score as h_score_lib
+from tljax.ranking import knn as knn_lib
+from tljax.ranking import leep as leep_lib
+from tljax.ranking import logistic_cv as logistic_cv_lib
 from tljax.ranking import logme as logme_lib
+from tljax.ranking import nleep as nleep_lib
+from tljax.ranking import parc as parc_lib
 from tljax.ranking import ridge_loo as ridge_loo_lib
 from tljax.ranking import transrate as transrate_lib
 from tljax.ranking.spectrum import Features, as_features
@@ -71,6 +77,13 @@ class Score:
     invariant_to: frozenset[str] = frozenset()
 
 
+def _said(given: Inputs) -> npt.NDArray[np.float64]:
+    """The source's probabilities, which `check_defined` has asked for."""
+    if given.probabilities_NxS is None:
+        raise ValueError("the probabilities of the source's own classes are missing")
+    return given.probabilities_NxS
+
+
 SCORES: dict[str, Score] = {
     s.name: s
     for s in (
@@ -117,6 +130,71 @@ SCORES: dict[str, Score] = {
             COLUMNS,
             'Allen 1974; Golub, Heath and Wahba 1979',
             'it is one linear model a target column',
+            invariant_to=frozenset({'rotation', 'scale', 'shift'}),
+        ),
+        Score(
+            'leep',
+            lambda given: leep_lib.leep(_said(given), given.targets),
+            'probabilities',
+            CLASSES,
+            'Nguyen et al. 2020, LEEP',
+            'it counts labels of examples',
+            invariant_to=frozenset(),
+        ),
+        Score(
+            'nce',
+            lambda given: leep_lib.nce(_said(given), given.targets),
+            'probabilities',
+            CLASSES,
+            'Tran, Nguyen and Hassner 2019, Transferability and Hardness',
+            'it counts labels of examples',
+            invariant_to=frozenset(),
+        ),
+        Score(
+            'nleep',
+            lambda given: nleep_lib.nleep(given.features, given.targets, given.seed),
+            'features',
+            CLASSES,
+            'Li et al. 2021, Ranking Neural Checkpoints',
+            'it counts labels of examples',
+            invariant_to=frozenset({'scale', 'shift'}),
+        ),
+        Score(
+            'gbc',
+            lambda given: gbc_lib.gbc(given.features, given.targets),
+            'features',
+            CLASSES,
+            'Pandy et al. 2022, Bhattacharyya Class Separability',
+            'it compares the Gaussians of classes',
+            invariant_to=frozenset({'rotation', 'scale', 'shift'}),
+        ),
+        Score(
+            'parc',
+            lambda given: parc_lib.parc(given.features, given.targets, seed=given.seed),
+            'features',
+            CLASSES,
+            'Bolya, Mittapalli and Hoffman 2021, Scalable Diverse Model Selection',
+            'it compares pairs of labels',
+            invariant_to=frozenset({'rotation', 'scale', 'shift'}),
+        ),
+        Score(
+            'knn',
+            lambda given: knn_lib.knn(given.features, given.targets, seed=given.seed),
+            'features',
+            CLASSES,
+            'Cover and Hart 1967; Meiseles and Rokach 2020',
+            'neighbours vote for a class',
+            invariant_to=frozenset({'rotation', 'scale', 'shift'}),
+        ),
+        Score(
+            'logistic_cv',
+            lambda given: logistic_cv_lib.logistic_cv(
+                given.features, given.targets, seed=given.seed
+            ),
+            'features',
+            CLASSES,
+            'Stone 1974, Cross-Validatory Choice',
+            'it predicts one class an example',
             invariant_to=frozenset({'rotation', 'scale', 'shift'}),
         ),
     )

@@ -104,7 +104,8 @@ def default() -> ConfigDict:
             title='',  # what the report calls this; '' is the config's file name
             seed=0,  # of everything random: subset, initialisation, order, dropout
             task=dict(name='classification', label_smoothing=0.0),
-            model=dict(name=''),  # and the arguments of that model
+            # And the arguments of that model; 'source' is the one that the source has.
+            model=dict(name=''),
             source=dict(
                 # '' is from scratch; a path; config:FILE:ARG, trained first if needed;
                 # package:NAME; hf://ORG/NAME[@REVISION]; url:https://...#sha256=HEX

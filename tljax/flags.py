@@ -162,11 +162,14 @@ def resolved(applied: bool = True) -> Any:
 
     if FLAGS.config is not None:
         from tljax.pretrained import inputs
+        from tljax.train import sources
 
         config = config_lib.resolve(FLAGS.config)
         if FLAGS.sources:
             config.rank.sources = split_calls(FLAGS.sources)
-        return inputs.applied(config) if applied else config
+        if not applied:
+            return config
+        return inputs.applied(sources.with_model(config, quiet=FLAGS.quiet))
     from tljax.train.workdir import held_config
 
     return held_config(workdir_of())

@@ -51,6 +51,11 @@ def test_the_report_has_every_source_and_is_written_whole(ranking, tmp_path):
     page = (tmp_path / 'report' / 'index.html').read_text()
     for one in content['sources']:
         assert one['name'] in page
+    said = content['recommendation']
+    assert said['source'] == content['sources'][0]['name']
+    assert said['policy'] == 'full'  # untrained models know nothing
+    assert said['sentence'] in page
+    assert said['sentence'] in ' '.join(report.text_summary(content).split())
     assert {'index.html', 'report.md', 'results.json'} == {
         path.name for path in (tmp_path / 'report').iterdir()
     }

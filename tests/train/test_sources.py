@@ -45,3 +45,21 @@ def test_a_card_for_a_source_that_has_its_own_is_refused(uri):
     config.source.uri, config.source.card = uri, 'gpt2'
     with pytest.raises(UserError, match=r'config\.source\.card'):
         sources.check_keys(config)
+
+
+def test_the_sources_own_model_takes_the_place_of_the_configs(config):
+    config.model = {'name': 'source', 'widths': (4,)}
+    config.source.uri = 'config:configs/digits.py:source'
+    full = sources.with_model(config)
+    assert full.model.to_dict() == models.arguments('convnet', widths=(32, 64), hidden=64)
+    assert config.model.name == 'source'  # what was given is as it was
+
+
+def test_the_sources_own_model_needs_a_source(config):
+    config.model = {'name': 'source'}
+    with pytest.raises(UserError, match=r'config\.source\.uri is empty'):
+        sources.with_model(config)
+
+
+def test_a_model_that_is_named_stays(config):
+    assert sources.with_model(config) is config

@@ -9,14 +9,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from tljax import calls, models, pretrained
+from tljax import calls, models
 from tljax import config as config_lib
 from tljax.errors import UserError
 from tljax.pretrained import inputs
 from tljax.train import experiment as experiment_lib
 from tljax.train import sources
 from tljax.train.experiment import Source
-from tljax.train.model_dir import load_card
 
 KEY = 'config.rank.sources'
 RANDOM = 'random:'  # and a model with its arguments: untrained, for comparison
@@ -122,26 +121,19 @@ def with_source(config: ConfigDict, spec: str, *, quiet: bool = False) -> Config
     with full.unlocked():
         full.transfer.policy = policy
     full.transfer.update(regularize=regularize, reset=('head/.*',))
-    full.model = ConfigDict(model_of(full, spec, quiet=quiet))
+    full.model = ConfigDict(model_of(spec, quiet=quiet))
     if spec.startswith(RANDOM):
         return full
     full.source.uri = spec
     return inputs.applied(full)
 
 
-def model_of(config: ConfigDict, spec: str, *, quiet: bool = False) -> dict[str, Any]:
+def model_of(spec: str, *, quiet: bool = False) -> dict[str, Any]:
     """`config.model` for a source."""
     if spec.startswith(RANDOM):
         name, arguments = calls.read(spec.removeprefix(RANDOM), KEY)
         return models.arguments(name, **arguments)
-    if sources.is_foreign(spec):
-        found, _ = pretrained.find(spec, quiet=quiet)
-        return models.arguments(found.model, **found.arguments)
-    if spec.startswith(sources.CONFIG):
-        return dict(config_lib.load(spec.removeprefix(sources.CONFIG)).model)
-    directory = inputs.model_at(spec)
-    assert directory is not None
-    return dict(load_card(directory)['model'])
+    return sources.model_of(spec, quiet=quiet)
 
 
 def untrained(config: ConfigDict) -> Source:

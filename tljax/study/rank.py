@@ -111,16 +111,21 @@ def rank(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Ranking:
     by = config.rank.by
     if all(one.scores[by] is None for one in scored):
         raise UserError(f'config.rank.by: {scored[0].why_not[by]} Take another score to rank by.')
-    # What is disqualified comes last, whatever its score.
-    scored.sort(
+    scored = in_order(scored, by)
+    findings = compatibility.check_target(scored[0].extracted.experiment.data)
+    return Ranking(config, names, scored, findings, time.monotonic() - began)
+
+
+def in_order(scored: list[Scored], by: str) -> list[Scored]:
+    """The sources from the highest score down; what is disqualified comes last, whatever it has."""
+    return sorted(
+        scored,
         key=lambda one: (
             compatibility.worst(one.findings) == 'disqualified',
             one.scores[by] is None,
             -(one.scores[by] or 0.0),
-        )
+        ),
     )
-    findings = compatibility.check_target(scored[0].extracted.experiment.data)
-    return Ranking(config, names, scored, findings, time.monotonic() - began)
 
 
 def chosen_scores(config: ConfigDict) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What a ranking found, as the content of results.json."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from tljax.ranking.scores import SCORES
 from tljax.study import compatibility
 from tljax.study import halves as halves_lib
 from tljax.study.rank import Ranking, Scored
+from tljax.study.recommend import recommend
 from tljax.study.results import devices, versions
 from tljax.study.statistics import unmeasured
 from tljax.study.worth import weighted_tau
@@ -29,7 +31,7 @@ def results(ranking: Ranking, command: str) -> dict[str, Any]:
     shares = dict(
         zip((one.contender.name for one in known), halves_lib.firsts(halves_SxH), strict=True)
     )
-    return {
+    found = {
         'title': ranking.config.title,
         'command': command,
         'by': by,
@@ -46,9 +48,11 @@ def results(ranking: Ranking, command: str) -> dict[str, Any]:
         'agreement': {name: agreement(scored, by, name) for name in ranking.names if name != by},
         'findings': [finding.to_json() for finding in ranking.findings],
         'seconds': ranking.seconds,
+        'batch_size': ranking.config.train.batch_size,
         'versions': versions(),
         'devices': devices(),
     }
+    return {**found, 'recommendation': dataclasses.asdict(recommend(found))}
 
 
 def source(one: Scored, by: str, first: Scored, share: float | None) -> dict[str, Any]:

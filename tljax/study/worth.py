@@ -1,6 +1,6 @@
 """What a ranking was worth, once its sources have been trained: tau and regret."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,39 @@ def regret(scores_S: npt.ArrayLike, truth_S: npt.ArrayLike) -> float:
     """
     scores, truth = np.asarray(scores_S, float), np.asarray(truth_S, float)
     return float(truth.max() - truth[scores == scores.max()].mean())
+
+
+def over_targets(
+    statistic: Callable[[Array, Array], float | None],
+    pairs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]],
+    seed: int = 0,
+) -> Measure:
+    """The mean over targets, with its 95 % percentile bootstrap over each target's sources.
+
+    Args:
+      statistic: `weighted_tau` or `regret`.
+      pairs: for each target scores and results of its sources.
+      seed: of the drawing.
+
+    Targets and draws in which the statistic is not defined are left out.
+    """
+    known = [(np.asarray(a, float), np.asarray(b, float)) for a, b in pairs]
+    values = [statistic(a, b) for a, b in known]
+    defined = [value for value in values if value is not None]
+    if not defined:
+        return unmeasured(len(pairs), f'an order takes {FEWEST} sources that differ')
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(RESAMPLES):
+        found = []
+        for scores, truth in known:
+            draw = rng.integers(0, len(scores), len(scores))
+            value = statistic(scores[draw], truth[draw])
+            found += [] if value is None else [value]
+        means += [np.mean(found)] if found else []
+    low, high = np.percentile(means, [50 - 50 * LEVEL, 50 + 50 * LEVEL])
+    note = f'over {len(defined)} targets'
+    return Measure(float(np.mean(defined)), float(low), float(high), len(defined), note)
 
 
 def over_sources(

@@ -9,7 +9,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from tljax import config as config_lib
-from tljax import pretrained
+from tljax import models, pretrained
 from tljax.errors import UserError
 from tljax.pretrained import Card, Found, inputs
 from tljax.pretrained.load import check_same, guesses
@@ -23,6 +23,7 @@ from tljax.transfer import regularizers
 from tljax.transfer.policies import is_from_scratch
 
 CONFIG = 'config:'
+OF_SOURCE = 'source'  # as the name of a model: the one that the source has
 
 
 def load(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Source | None:
@@ -166,6 +167,48 @@ def account_of(config: ConfigDict, found: Found, card: Card) -> str:
     lines += [guesses(found)] if found.guessed else []
     lines += inputs.differences(config, card)
     return '\n'.join(lines)
+
+
+def model_of(uri: str, *, quiet: bool = False) -> dict[str, Any]:
+    """`config.model` of a source: its architecture, with the arguments that its weights show.
+
+    Args:
+      uri: as `config.source.uri`, not ''.
+      quiet: no progress bar for a download.
+
+    Raises:
+      UserError: there is no such source, or it cannot be told what model it is.
+    """
+    if uri.startswith(CONFIG):
+        return dict(config_lib.load(uri.removeprefix(CONFIG)).model)
+    if is_foreign(uri):
+        found, _ = pretrained.find(uri, quiet=quiet)
+        return models.arguments(found.model, **found.arguments)
+    directory = inputs.model_at(uri)
+    assert directory is not None
+    return dict(load_card(directory)['model'])
+
+
+def with_model(config: ConfigDict, *, quiet: bool = False) -> ConfigDict:
+    """The config with its source's model where `config.model.name` is 'source'.
+
+    Args:
+      config: of `tljax.config.resolve`; not changed. What else `config.model` holds is left out.
+      quiet: no progress bar for a download.
+
+    Raises:
+      UserError: as for `model_of`, or `config.source.uri` is ''.
+    """
+    if config.model.name != OF_SOURCE:
+        return config
+    if not config.source.uri:
+        raise UserError(
+            f'config.model.name is {OF_SOURCE!r}, but config.source.uri is empty: name a source, '
+            'or the model.'
+        )
+    full = config.copy_and_resolve_references()
+    full.model = ConfigDict(model_of(config.source.uri, quiet=quiet))
+    return full
 
 
 def path_of(config: ConfigDict, workdir: Path) -> Path:

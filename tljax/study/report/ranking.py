@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tljax.study.recommend import RULE
 from tljax.study.report import files, markdown, page
 from tljax.study.report.document import (
     Answer,
@@ -63,6 +64,7 @@ def document(results: Results) -> Document:
     """The whole report on one ranking."""
     sections = (
         Section('The sources, the best first', tuple(_order(results))),
+        Section('What to do first', tuple(_advice(results))),
         Section('What speaks against each', tuple(_against(results))),
         Section('Other scores', tuple(_scores(results))),
         Section('Time and memory', tuple(_costs(results))),
@@ -153,6 +155,14 @@ def _order(results: Results) -> list[Block]:
             'right.'
         ),
     ]
+
+
+def _advice(results: Results) -> list[Block]:
+    said = results['recommendation']
+    blocks: list[Block] = [Paragraph(said['sentence']), Paragraph(f'Rule: {RULE}')]
+    if said['overrides']:
+        blocks.append(Code('Add to launch.py train or compare', ' '.join(said['overrides'])))
+    return blocks
 
 
 def _against(results: Results) -> list[Block]:
@@ -255,7 +265,12 @@ def text_summary(results: Results) -> str:
     for one in results['sources']:
         for warning in one['warnings']:
             lines += textwrap.wrap(f'{one["name"]}: {warning}', 96, subsequent_indent='  ')
+    advice = results['recommendation']
+    tail = ['', *textwrap.wrap(f'Recommended: {advice["sentence"]}', 96)]
+    if advice['overrides']:
+        tail.append(f'With: {" ".join(advice["overrides"])}')
     for finding in results['findings']:
         if finding['level'] != 'note':
             lines += textwrap.wrap(f'Target: {finding["what"]}', 96, subsequent_indent='  ')
-    return '\n'.join([*textwrap.wrap(sentence(results), 96), '', *lines]).replace(MINUS, '-')
+    lines = [*textwrap.wrap(sentence(results), 96), '', *lines, *tail]
+    return '\n'.join(lines).replace(MINUS, '-')

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from tljax.study.report import files as report
+from tljax.study.report import comparison as report
 
 X = [0, 32, 96, 224, 512, 1056, 2144, 3200, 4256, 5312, 6400]
 # Mean and spread of the final accuracies; the differences decide the verdict.

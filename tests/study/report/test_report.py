@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tljax.errors import RunError, UserError
-from tljax.study.report import files as report
-from tljax.study.report import sections, wording
+from tljax.study.report import comparison as report
+from tljax.study.report import output, sections, wording
 
 VERDICTS = ('helpful', 'harmful', 'equivalent', 'undecided')
 pytestmark = pytest.mark.usefixtures('short_pictures')
@@ -168,8 +168,8 @@ def test_numpy_and_tuples_become_json():
         'd': Path('x/y'),
         1: True,
     }
-    assert report.plain(given) == {'a': 0.5, 'b': [0, 1], 'c': [1, 2], 'd': 'x/y', '1': True}
-    assert json.dumps(report.plain(given))
+    assert output.plain(given) == {'a': 0.5, 'b': [0, 1], 'c': [1, 2], 'd': 'x/y', '1': True}
+    assert json.dumps(output.plain(given))
 
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf'), np.float32('nan'), {1, 2}, 1j])

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tljax.study.report import files as report
+from tljax.study.report import comparison as report
 from tljax.study.report import markdown, page_style, sections
 
 NASTY = '<script>alert("x")</script>\'&amp; | `a` *b* _c_ [d](http://e)\n# f'

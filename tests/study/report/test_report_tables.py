@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from tljax.study.report import comparison as report
 from tljax.study.report import figures, sections, wording
-from tljax.study.report import files as report
 
 pytestmark = pytest.mark.usefixtures('short_pictures')
 

@@ -1,13 +1,12 @@
 """The report of a contest: sources as ranked, what they reached, and what the ranking was worth."""
 
-import json
 import os
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tljax.study.report import files, markdown, page
+from tljax.study.report import output
 from tljax.study.report.document import Answer, Bullets, Code, Document, Paragraph, Section, Table
 from tljax.study.report.figures import MINUS, NOT_MEASURED, estimate, number, plain_number, seconds
 
@@ -28,17 +27,7 @@ def write(results: Results, directory: str | os.PathLike[str]) -> Path:
       UserError: the directory can't be written.
       RunError: a number isn't finite (nothing is written), or the disk is full.
     """
-    directory = Path(directory)
-    content = files.plain(results)
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
-    made = document(content)
-    written = {
-        'results.json': text.encode(),
-        'report.md': markdown.markdown(made, {}).encode(),
-        'index.html': page.html(made, {}).encode(),
-    }
-    files._write_all(directory, written)
-    return directory / 'index.html'
+    return output.write(results, directory, document)
 
 
 def sentence(results: Results) -> str:
@@ -123,9 +112,5 @@ def text_summary(results: Results) -> str:
     """The lines that the command prints at its end."""
     table = _sources(results)
     rows = [table.head, *table.rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(table.head))]
-    lines = [
-        '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines = output.columns(rows)
     return '\n'.join([*textwrap.wrap(sentence(results), 96), '', *lines]).replace(MINUS, '-')

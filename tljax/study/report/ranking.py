@@ -1,6 +1,5 @@
 """The report of a ranking: one page, its Markdown, and the numbers."""
 
-import json
 import os
 import textwrap
 from collections.abc import Mapping
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tljax.study.recommend import RULE
-from tljax.study.report import files, markdown, page
+from tljax.study.report import output
 from tljax.study.report.document import (
     Answer,
     Block,
@@ -47,17 +46,7 @@ def write(results: Results, directory: str | os.PathLike[str]) -> Path:
       UserError: the directory can't be written.
       RunError: a number isn't finite (nothing is written), or the disk is full.
     """
-    directory = Path(directory)
-    content = files.plain(results)
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
-    made = document(content)
-    written = {
-        'results.json': text.encode(),
-        'report.md': markdown.markdown(made, {}).encode(),
-        'index.html': page.html(made, {}).encode(),
-    }
-    files._write_all(directory, written)
-    return directory / 'index.html'
+    return output.write(results, directory, document)
 
 
 def document(results: Results) -> Document:
@@ -257,11 +246,7 @@ def text_summary(results: Results) -> str:
         cells = [estimate(one['interval']), share(one['first_share'])]
         cells += [estimate(one['lift']) if one['lift'] else '', estimate(one['probe'])]
         rows.append([str(place), one['name'], *cells])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = [
-        '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines = output.columns(rows)
     for one in results['sources']:
         for warning in one['warnings']:
             lines += textwrap.wrap(f'{one["name"]}: {warning}', 96, subsequent_indent='  ')

@@ -37,7 +37,7 @@ def document(results: Results) -> Document:
     """The whole report on one comparison.
 
     Args:
-      results: see `tljax.study.report.files`.
+      results: see `tljax.study.report.comparison`.
 
     Raises:
       ValueError: the verdict is none that a report knows.

@@ -1,13 +1,12 @@
 """The report of a search: one page, its Markdown, its pictures, and the numbers."""
 
-import json
 import os
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tljax.study.report import files, markdown, page, tuning_plots
+from tljax.study.report import output, tuning_plots
 from tljax.study.report.document import (
     Answer,
     Block,
@@ -48,17 +47,7 @@ def write(results: Results, directory: str | os.PathLike[str]) -> Path:
       UserError: the directory can't be written.
       RunError: a number isn't finite (nothing is written), or the disk is full.
     """
-    directory = Path(directory)
-    content = files.plain(results)
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
-    files._write_all(directory, {'results.json': text.encode()})
-    made, draw = document(content), pictures(content)
-    written = {f'{name}.png': picture(content, 'png') for name, picture in draw.items()}
-    written['report.md'] = markdown.markdown(made, {n: f'{n}.png' for n in draw}).encode()
-    drawn = {name: picture(content, 'svg') for name, picture in draw.items()}
-    written['index.html'] = page.html(made, drawn).encode()
-    files._write_all(directory, written)
-    return directory / 'index.html'
+    return output.write(results, directory, document, pictures)
 
 
 def pictures(results: Results) -> dict[str, Any]:
@@ -268,11 +257,7 @@ def text_summary(results: Results) -> str:
     """The lines that the command prints at its end; plain ASCII as far as the results are."""
     head = ['', 'policy', 'lr', 'wd', 'steps', 'train', 'valid', 'gap', 'fall', '']
     rows = [head, *(list(_row(results, p, i)) for p, i in enumerate(results['ranking'][:10], 1))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    table = [
-        '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    table = output.columns(rows)
     bad = len(overfitted(results))
     lines = [
         *textwrap.wrap(sentence(results), 96),

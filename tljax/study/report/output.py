@@ -1,34 +1,34 @@
-"""The report of a comparison: results.json, report.md with its pictures, and index.html."""
+"""A report on disk: its numbers, its Markdown, its page; and tables for a terminal."""
 
 import errno
 import json
 import math
 import os
-import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tljax.errors import RunError, UserError
-from tljax.study.report import markdown, page, plots, sections, summary
-from tljax.study.report.figures import MINUS, TIMES, seconds
-from tljax.study.report.wording import ARMS, Results, shown, split_names
+from tljax.study.report import markdown, page
+from tljax.study.report.document import Document
 
-PICTURES = {'learning_curves': plots.learning_curves, 'paired_finals': plots.paired_finals}
+Results = Mapping[str, Any]
+Draw = Callable[[Results, str], bytes]
 
 
-def write(results: Results, directory: str | os.PathLike[str]) -> Path:
-    """Writes the report on a comparison, each file whole or not at all.
+def write(
+    results: Results,
+    directory: str | os.PathLike[str],
+    document: Callable[[Results], Document],
+    pictures: Callable[[Results], Mapping[str, Draw]] = lambda results: {},
+) -> Path:
+    """Writes a report, each file whole or not at all: results.json, report.md, index.html.
 
     Args:
-      results: the content of results.json. A measure M is {mean, low, high, n, note}, with None
-        for what could not be measured; metrics are in the metric's own unit, measures rescaled as
-        MEASURES.md says. Keys: verdict {name, sentence, more_seeds}, title, question, arms
-        {transfer, scratch} of {final M, finals [one a seed], seconds M, examples, lr, trials
-        [{lr, validation}], curve {x, mean, low, high}, asymptote M}, measures {name: M}, metric
-        {name, chance, ceiling, higher_is_better}, cost, manifest, source (its card), data,
-        command, config, fingerprint, versions, seeds, devices, seconds_total, notes.
+      results: the content of results.json.
       directory: made if it isn't there; an earlier report in it is replaced.
+      document: makes the report of the results.
+      pictures: says what it shows, by name: each draws the results as 'png' or 'svg'.
 
     Returns:
       The path of index.html.
@@ -37,20 +37,32 @@ def write(results: Results, directory: str | os.PathLike[str]) -> Path:
       UserError: the directory can't be written.
       RunError: a number isn't finite or a value has no JSON form (nothing is written), or the
         disk is full.
-      ValueError: the verdict's name is none that a report knows (results.json is written).
     """
     directory = Path(directory)
     content = plain(results)
     # First what took the computing: should a picture fail, the numbers are kept.
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
     _write_all(directory, {'results.json': text.encode()})
-    document = sections.document(content)
-    files = {f'{name}.png': draw(content, 'png') for name, draw in PICTURES.items()}
-    files['report.md'] = markdown.markdown(document, {n: f'{n}.png' for n in PICTURES}).encode()
-    pictures = {name: draw(content, 'svg') for name, draw in PICTURES.items()}
-    files['index.html'] = page.html(document, pictures).encode()
+    made, drawn = document(content), pictures(content)
+    files = {f'{name}.png': draw(content, 'png') for name, draw in drawn.items()}
+    files['report.md'] = markdown.markdown(made, {n: f'{n}.png' for n in drawn}).encode()
+    inside = {name: draw(content, 'svg') for name, draw in drawn.items()}
+    files['index.html'] = page.html(made, inside).encode()
     _write_all(directory, files)
     return directory / 'index.html'
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines whose cells stand below one another.
+
+    >>> columns([['a', 'b'], ['long', 'c']])
+    ['a     b', 'long  c']
+    """
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def plain(value: Any, path: str = 'results') -> Any:
@@ -114,42 +126,3 @@ def _replace(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-def text_summary(results: Results, directory: str | os.PathLike[str] = '') -> str:
-    """The lines that a command prints at its end; plain ASCII as far as the results are.
-
-    Args:
-      results: as in `write`.
-      directory: where the report lies; '' leaves that line out.
-    """
-    cost = results.get('cost') or {}
-    starts = summary.alike(*summary.starts(results))
-    curve_split, final_split = split_names(results)
-    times = [seconds(cost.get(f'{arm}_seconds')) for arm in ARMS]
-    rows = [
-        ['', *ARMS],
-        [f'{final_split} {results["metric"]["name"]} at the end', *summary.finals(results)],
-        [f'{curve_split} {results["metric"]["name"]} at the start', *starts],
-        ['training of one run', *times],
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    table = [
-        '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    lines = [
-        *textwrap.wrap(
-            f'{summary.verdict_name(results).upper()}: {results["verdict"]["sentence"]}', 96
-        ),
-        '',
-        *table,
-        '',
-        f'jumpstart  {shown(results, "jumpstart")}',
-        f'speed-up   {summary.speedup_answer(results)[1]}',
-        f'cost       pretraining {seconds(cost.get("pretraining_seconds"))}; '
-        f'{summary.break_even(results)}',
-    ]
-    if str(directory):
-        lines.append(f'report     {Path(directory) / "index.html"}')
-    return '\n'.join(lines).replace(MINUS, '-').replace(TIMES, 'x')

@@ -14,6 +14,7 @@ Pairs are kept in WORK as they are done, so that a run that was stopped goes on.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import time
@@ -22,13 +23,13 @@ from typing import Any
 
 import common
 import numpy as np
-from tljax.study.recommend import recommend
 
 from tljax import config as config_lib
 from tljax.ranking.scores import SCORES
 from tljax.study import compatibility, contenders, rank, ranked
 from tljax.study.contenders import Contender
 from tljax.study.rank import Scored
+from tljax.study.recommend import recommend
 from tljax.study.runs import Arm, RunSpec
 from tljax.study.statistics import interval
 from tljax.study.worth import over_targets, regret, weighted_tau
@@ -50,9 +51,9 @@ TARGETS = {
     ),
 }
 LRS = {
-    'linear_probe': (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
-    'head_then_full': (1e-4, 5e-4, 2.5e-3),
-    'full': (1e-4, 5e-4, 2.5e-3),
+    'linear_probe': (1e-3, 3e-3, 1e-2, 3e-2),
+    'full': (5e-4, 3e-3),
+    'head_then_full': (5e-4, 3e-3),
 }
 
 
@@ -77,7 +78,7 @@ def contenders_for(data: dict[str, Any], chosen: Any) -> list[Contender]:
     found = []
     for name, (uri, pictures) in sources_of(chosen).items():
         config = config_lib.default()
-        config.title = 'sources'
+        config.title, config.model.name = 'sources', 'source'
         config.data.update(holdout=0.25, **data, **pictures)
         steps = chosen.epochs * chosen.labels // chosen.batch
         config.train.update(steps=steps, batch_size=chosen.batch)
@@ -142,20 +143,24 @@ def trained(contender: Contender, policy: str, chosen: Any) -> dict[str, Any]:
     }
 
 
-def kept(path: Path, make: Any) -> Any:
+def place(target: str, name: str) -> Path:
+    """Where something of a target is kept."""
+    return WORK / target.replace(' ', '_') / f'{name}.json'.replace(' ', '_')
+
+
+def kept(path: Path, make: Any, *arguments: Any) -> Any:
     """What was made before, or is made now and kept."""
     if not path.exists():
-        content = make()
+        content = make(*arguments)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
     return json.loads(path.read_text())
 
 
-def ranking_of(target: str, chosen: Any) -> dict[str, Any]:
+def ranking_of(target: str, listed: list[Contender]) -> dict[str, Any]:
     """`launch.py rank` on a target, as the content of its results.json."""
     began = time.monotonic()
     scored: list[Scored] = []
-    listed = contenders_for(TARGETS[target], chosen)
     for contender in listed:
         scored.append(rank.examine(contender, tuple(SCORES), WORK, quiet=True))
         print(f'  {target}: {contender.name} scored', flush=True)
@@ -173,18 +178,23 @@ def main() -> None:
     )
     common.header(__doc__)
     train_shuffled()
-    rankings, results = {}, {}
-    for target in TARGETS:
-        folder = WORK / target.replace(' ', '_')
-        rankings[target] = kept(folder / 'ranking.json', lambda: ranking_of(target, chosen))  # noqa: B023
-        results[target] = {}
-        for contender in contenders_for(TARGETS[target], chosen):
-            cells = results[target][contender.name] = {}
-            for policy in LRS:
-                path = folder / f'{contender.name}-{policy}.json'.replace(' ', '_')
-                cells[policy] = kept(path, lambda: trained(contender, policy, chosen))  # noqa: B023
-                told = f'{np.mean(cells[policy]["test"]):.3f}, {cells[policy]["seconds"]:.0f} s'
-                print(f'  {target}: {contender.name}, {policy}: {told}', flush=True)
+    listed = {target: contenders_for(data, chosen) for target, data in TARGETS.items()}
+    rankings = {
+        target: kept(place(target, 'ranking'), ranking_of, target, found)
+        for target, found in listed.items()
+    }
+    results: dict[str, Any] = {
+        target: {one.name: {} for one in listed[target]} for target in TARGETS
+    }
+    for policy, target in itertools.product(LRS, TARGETS):
+        for contender in listed[target]:
+            if contender.is_random and policy == 'head_then_full':
+                continue  # there is nothing that a head could spare
+            path = place(target, f'{contender.name}-{policy}')
+            cell = kept(path, trained, contender, policy, chosen)
+            results[target][contender.name][policy] = cell
+            told = f'{accuracy(cell):.3f}, {cell["seconds"]:.0f} s'
+            print(f'  {policy}, {target}: {contender.name} {told}', flush=True)
     for target in TARGETS:
         show(target, rankings[target], results[target])
     worth(rankings, results)
@@ -203,7 +213,10 @@ def show(target: str, ranking: dict[str, Any], cells: dict[str, Any]) -> None:
     print(head + f'  {"probe":>7}  ' + '  '.join(f'{n:>12}' for n in names))
     for one in ranking['sources']:
         row = f'{one["name"]:30}  '
-        row += '  '.join(f'{accuracy(cells[one["name"]][p]):14.3f}' for p in LRS)
+        row += '  '.join(
+            f'{accuracy(cells[one["name"]][p]):14.3f}' if p in cells[one['name']] else ' ' * 14
+            for p in LRS
+        )
         row += f'  {one["probe"]["mean"]:7.3f}  '
         values = [one['scores'][n] for n in names]
         print(row + '  '.join(f'{"-" if v is None else f"{v:.3f}":>12}' for v in values))

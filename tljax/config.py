@@ -21,6 +21,7 @@ from tljax.errors import UserError, nearest
 NOT_IN_FINGERPRINT = (
     'data.dir',
     'data.in_memory',
+    'data.prepared',
     'prefix.dir',
     'prefix.store',
     'source.card',  # what it says of the input is in data.*
@@ -33,6 +34,7 @@ NOT_IN_FINGERPRINT = (
 CHOICES = {
     'data.in_memory': ('auto', 'on', 'off'),
     'data.interpolation': ('auto', 'bilinear', 'bicubic'),
+    'data.on_error': ('skip', 'refuse'),
     'optim.name': ('adamw', 'sgd'),
     'optim.schedule': ('constant', 'cosine'),
     'prefix.cache': ('auto', 'on', 'off'),
@@ -41,8 +43,11 @@ CHOICES = {
     'study.vectorize': ('auto', 'on', 'off'),
 }
 LEAST = {
+    'data.bits': 8,
     'data.holdout': 0,
     'data.shots': 0,
+    'data.split_seed': 0,
+    'data.test_share': 1e-30,
     'optim.clip': 0,
     'prefix.views': 0,
     'optim.ema': 0,
@@ -80,6 +85,9 @@ LEAST = {
 
 
 ABOVE = {
+    'data.bits': 17,
+    'data.split_seed': 2**31,
+    'data.test_share': 1,
     'optim.clip': math.inf,
     'optim.ema': 1,
     'optim.lr': math.inf,
@@ -116,7 +124,15 @@ def default() -> ConfigDict:
             ),
             data=dict(
                 name='',
-                dir='',  # '' is TFDS's own default
+                # Where prepared sets lie, '' being TFDS's own default; but of the user's own data
+                # ('folder') the folder itself.
+                dir='',
+                prepared='',  # where the user's own data is prepared; '' is a cache folder
+                test_share=0.2,  # of the user's rows for test, where they have no test split
+                split_seed=0,  # of that draw, which every run shares
+                group='',  # an expression for paths in a folder: no group is in two splits
+                on_error='skip',  # 'skip' leaves bad rows out and lists them, 'refuse' stops
+                bits=16,  # that 16-bit images of the user's really use
                 train='train',
                 validation='',  # a TFDS split; '' draws `holdout` examples from train
                 test='test',

@@ -17,6 +17,33 @@ OURS = {
     'handwritten_digits': 'tljax.data.builders.handwritten_digits:HandwrittenDigits',
     'printed_digits': 'tljax.data.builders.printed_digits:PrintedDigits',
 }
+# Sets of the user's own: `config.data.dir` is where they are, not where prepared sets are kept.
+THE_USERS = {
+    'folder': 'tljax.data.own.folder:open_folder',
+}
+
+
+def open_set(config: Any) -> Any:
+    """The TFDS builder of `config.data`, whoever's set it is.
+
+    Raises:
+      UserError: as for `open_builder`, or the user's data cannot be used.
+      RunError: as for `open_builder`.
+    """
+    if config.name not in THE_USERS:
+        return open_builder(config.name, config.dir)
+    if not config.dir:
+        raise UserError(
+            f'config.data.dir is empty: config.data.name={config.name!r} needs the path of your '
+            'data there.'
+        )
+    module, _, attribute = THE_USERS[config.name].partition(':')
+    return getattr(importlib.import_module(module), attribute)(config)
+
+
+def own_validation(name: str, splits: Any) -> str:
+    """The validation split that the user's own data comes with; '' for any other set."""
+    return 'validation' if name in THE_USERS and 'validation' in splits else ''
 
 
 def open_builder(name: str, directory: str) -> Any:
@@ -37,7 +64,7 @@ def open_builder(name: str, directory: str) -> Any:
     if name.startswith('tfds:'):
         return _foreign(name.removeprefix('tfds:'), directory)
     raise UserError(
-        f'config.data.name: there is no data set {name!r}.{nearest(name, OURS)} '
+        f'config.data.name: there is no data set {name!r}.{nearest(name, [*OURS, *THE_USERS])} '
         f"A set of TensorFlow Datasets is written as 'tfds:NAME', here 'tfds:{name}'."
     )
 

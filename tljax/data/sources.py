@@ -99,7 +99,7 @@ def open_data(config: Any, seed: int) -> Data:
         overlapping splits; unknown classes; images or labels that don't fit; an unwritable folder.
       RunError: no space left, or damaged files.
     """
-    builder = prepared.open_builder(config.name, config.dir)
+    builder = prepared.open_set(config)
     info = builder.info
     check_features(info, config.name)
     names = tuple(info.features['label'].names)
@@ -111,13 +111,14 @@ def open_data(config: Any, seed: int) -> Data:
     augmentation.check(config.augment, {'image': jax.ShapeDtypeStruct(form.shape, np.uint8)})
 
     specs = {'train': config.train, 'test': config.test}
-    if config.validation:
-        specs['validation'] = config.validation
+    validation = config.validation or prepared.own_validation(config.name, info.splits)
+    if validation:
+        specs['validation'] = validation
     found = {n: (s, splits.intervals(s, f'data.{n}', info.splits)) for n, s in specs.items()}
     splits.check_disjoint({f'data.{name}': value for name, value in found.items()})
     records = {name: Records(builder, spec, form) for name, spec in specs.items()}
     rows = {name: _kept(name, part, relabel) for name, part in records.items()}
-    if not config.validation and config.holdout:
+    if not validation and config.holdout:
         labels = relabel[records['train'].labels[rows['train']]]
         held = splits.draw_holdout(labels, config.holdout, seed)
         records['validation'] = records['train']

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from tljax import config as config_lib
 from tljax import models, pretrained
+from tljax.data.prepared import THE_USERS
 from tljax.errors import UserError
 from tljax.pretrained import Card, Found, inputs
 from tljax.pretrained.load import check_same, guesses
@@ -224,5 +225,7 @@ def path_of(config: ConfigDict, workdir: Path) -> Path:
 def config_of(config: ConfigDict) -> ConfigDict:
     """The config that a `config:` source names, its data kept where the target's is."""
     source_config = config_lib.load(config.source.uri.removeprefix(CONFIG))
-    source_config.data.dir = source_config.data.dir or config.data.dir
+    source_config.data.prepared = source_config.data.prepared or config.data.prepared
+    if not {config.data.name, source_config.data.name} & THE_USERS.keys():
+        source_config.data.dir = source_config.data.dir or config.data.dir
     return inputs.applied(source_config)

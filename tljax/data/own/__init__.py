@@ -1,0 +1,1 @@
+"""Data of the user's own: folders, tables and arrays, examined, divided and prepared once."""

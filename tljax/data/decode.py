@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tljax.data.own.pictures import plain_picture
 from tljax.errors import UserError
 
 CHANNELS = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB, 4: cv2.IMREAD_UNCHANGED}
@@ -103,7 +104,7 @@ def resized(image: np.ndarray, height: int, width: int, interpolation: str) -> n
     return np.asarray(scaled)
 
 
-def load_images(paths: Sequence[str | Path], form: Form) -> np.ndarray:
+def load_images(paths: Sequence[str | Path], form: Form, bits: int = 0) -> np.ndarray:
     """Reads image files into the form of a data set's examples, for predictions.
 
     Photographs are turned upright (EXIF); size and channels are made to fit. Nothing else is: a
@@ -112,6 +113,8 @@ def load_images(paths: Sequence[str | Path], form: Form) -> np.ndarray:
     Args:
       paths: image files.
       form: such as `Data.form`; an image of another size is never refused.
+      bits: where the model learnt from the user's own images, `config.data.bits`: these are then
+        treated as those were; see `tljax.data.own.pictures`. 0 is any other set.
 
     Returns:
       (len(paths), height, width, channels) uint8.
@@ -130,6 +133,7 @@ def load_images(paths: Sequence[str | Path], form: Form) -> np.ndarray:
         except OSError as error:
             raise UserError(f'{path}: cannot be read: {error.strerror}.') from None
         try:
+            encoded = plain_picture(encoded, bits).encoded if bits else encoded
             images.append(decode(encoded, form, upright=True))
         except ValueError as error:
             raise UserError(

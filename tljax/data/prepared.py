@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib
 import io
+import json
 import os
 import re
 from pathlib import Path
@@ -44,6 +45,12 @@ def open_set(config: Any) -> Any:
 def own_validation(name: str, splits: Any) -> str:
     """The validation split that the user's own data comes with; '' for any other set."""
     return 'validation' if name in THE_USERS and 'validation' in splits else ''
+
+
+def account_of(builder: Any) -> dict[str, Any]:
+    """What became of the rows of the user's own data; {} for any other set."""
+    file = Path(builder.data_path) / 'account.json'
+    return json.loads(file.read_text(encoding='utf-8')) if file.exists() else {}
 
 
 def open_builder(name: str, directory: str) -> Any:

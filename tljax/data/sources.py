@@ -29,6 +29,7 @@ class Data:
       full_name: what TFDS calls it, with its version.
       description: what it is, in a few sentences.
       synthetic: '' for real data, else a sentence on how it was made.
+      account: of the user's own data, what became of its rows; see `tljax.data.own.account`.
     """
 
     label_names: tuple[str, ...]
@@ -39,6 +40,7 @@ class Data:
     full_name: str
     description: str
     synthetic: str
+    account: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def split(self, name: str) -> Split:
         """'train', 'validation' or 'test'.
@@ -141,6 +143,7 @@ def open_data(config: Any, seed: int) -> Data:
         full_name=info.full_name,
         description=' '.join((info.description or '').split()),
         synthetic=getattr(builder, 'SYNTHETIC', ''),
+        account=prepared.account_of(builder),
     )
 
 

@@ -88,6 +88,7 @@ def results(study: 'Study', command: str) -> dict[str, Any]:
         'manifest': experiment.manifest.to_json() if experiment.manifest else None,
         'source': experiment.card,
         'data': data_of(study),
+        'rows': dict(experiment.data.account),
         'command': command,
         'config': config_lib.plain(config),
         'fingerprint': config_lib.fingerprint(config),

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from tljax import mesh as mesh_lib
 from tljax.data import load_images
+from tljax.data.prepared import THE_USERS
 from tljax.errors import UserError
 from tljax.tasks import mean_metrics
 from tljax.train import experiment as experiment_lib
@@ -52,13 +53,14 @@ def predict(config: ConfigDict, workdir: Path, source: Path) -> list[dict[str, A
     """
     experiment, variables = _trained(config, workdir)
     files = _files(source)
+    bits = config.data.bits if config.data.name in THE_USERS else 0
     step = jax.jit(
         step_lib.make_predict_step(experiment.model, experiment.task, experiment.prepare)
     )
     lines = []
     for first in range(0, len(files), EVAL_BATCH):
         group = files[first : first + EVAL_BATCH]
-        images = load_images(group, experiment.data.form)
+        images = load_images(group, experiment.data.form, bits)
         rows = jax.device_get(
             step(variables['params'], variables['batch_stats'], {'image': images})
         )

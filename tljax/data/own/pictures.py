@@ -67,8 +67,7 @@ def _plain(image, encoded: bytes, bits: int) -> Picture:
     kind, mode = image.format, image.mode
     if mode == 'F':
         raise BadRow('its values are floating-point numbers')
-    deep = mode.startswith('I') or (kind == 'PNG' and encoded[24] == 16)
-    if deep:
+    if mode.startswith('I') or stored_bits(image, encoded) == 16:
         return _from_deep(encoded, bits)
     turned = image.getexif().get(0x0112, 1) not in (0, 1)
     clear = 'A' in mode or mode == 'P' or 'transparency' in image.info
@@ -85,6 +84,16 @@ def _plain(image, encoded: bytes, bits: int) -> Picture:
         image.save(buffer, 'PNG', compress_level=3)
     channels = 1 if image.mode == 'L' else 3
     return Picture(buffer.getvalue(), (image.height, image.width, channels))
+
+
+def stored_bits(image, encoded: bytes) -> int:
+    """Bits a channel in the file: Pillow shows 16-bit colours as 8-bit ones."""
+    if image.format == 'PNG':
+        return encoded[24]
+    if image.format == 'TIFF':
+        bits = image.tag_v2.get(258, 8)
+        return max(bits) if isinstance(bits, tuple) else bits
+    return 8
 
 
 def _on_white(image):

@@ -104,12 +104,6 @@ def prepare(
     return _opened(built)
 
 
-def account_of(builder: Any) -> dict[str, Any]:
-    """The account of a prepared set of the user's, as JSON; {} for any other set."""
-    file = Path(builder.data_path) / FILES[0]
-    return json.loads(file.read_text(encoding='utf-8')) if file.exists() else {}
-
-
 def _known(base: Path, pointer: Path) -> Path | None:
     with contextlib.suppress(OSError, ValueError, KeyError):
         path = base / json.loads(pointer.read_text(encoding='utf-8'))['path']

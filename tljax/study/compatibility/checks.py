@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tljax.data import Data, Split
-from tljax.study.compatibility import inputs, labels, leakage, licences
+from tljax.study.compatibility import inputs, labels, leakage, licences, rows
 from tljax.study.compatibility.about import about as about_of
 from tljax.study.compatibility.finding import Finding, ordered
 from tljax.transfer import Manifest
@@ -71,9 +71,10 @@ def check_target(data: Data, *, most: int = MOST) -> list[Finding]:
     Returns:
       The worst first.
     """
+    found = rows.findings(data.account)
     if 'image' not in data.example:
-        return []
-    found = inputs.value_findings(pixels(data))
+        return ordered(found)
+    found += inputs.value_findings(pixels(data))
     missing = leakage.near_is_possible()
     found += [missing] if missing else []
     parts = [leakage.sample(split, data.form, most, missing is None) for split in splits_of(data)]

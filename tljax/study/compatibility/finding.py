@@ -15,7 +15,8 @@ class Finding:
       level: 'note' is good to know; 'warning' can cost accuracy, make a result look better than it
         is, or limit what may be done with it; 'disqualified' makes the source of no use as things
         are, or its result worthless.
-      topic: one of 'input', 'values', 'text', 'sound', 'labels', 'licence', 'leakage', 'dtype'.
+      topic: one of 'rows', 'input', 'values', 'text', 'sound',
+        'labels', 'licence', 'leakage', 'dtype'.
       what: was found, a sentence.
       why: it matters, a sentence.
       do: what to do about it, a sentence naming config keys.

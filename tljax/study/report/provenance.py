@@ -15,6 +15,7 @@ from tljax.study.report.figures import (
     plain_number,
     seconds,
 )
+from tljax.study.report.own_data import own_data
 from tljax.study.report.wording import Results
 
 LEAVES_SHOWN = 24  # a longer manifest is folded away
@@ -178,6 +179,7 @@ def setting(results: Results) -> list[Block]:
             else 'No part of the data is declared to be synthetic.'
         ),
     ]
+    blocks += own_data(results.get('rows') or {})
     card = results.get('source')
     if card:
         flat = {k: v for k, v in card.items() if not isinstance(v, Mapping) and v is not None}

@@ -45,6 +45,7 @@ CHOICES = {
 LEAST = {
     'data.bits': 8,
     'data.holdout': 0,
+    'data.rate': 0,
     'data.shots': 0,
     'data.split_seed': 0,
     'data.test_share': 1e-30,
@@ -130,7 +131,18 @@ def default() -> ConfigDict:
                 prepared='',  # where the user's own data is prepared; '' is a cache folder
                 test_share=0.2,  # of the user's rows for test, where they have no test split
                 split_seed=0,  # of that draw, which every run shares
-                group='',  # an expression for paths in a folder: no group is in two splits
+                # No group is in two splits: a column, or in a folder an expression for paths.
+                group='',
+                # Columns of a 'table' or arrays; '#0' is the first column of a file without header.
+                text='',
+                text_b='',  # a second text of each row
+                image='',  # paths of image files
+                audio='',  # paths of sound files
+                label='',
+                split='',  # tells train, validation or test
+                encoding='',  # '' finds it
+                delimiter='',  # '' finds it
+                rate=0,  # samples a second that sounds are brought to; 0 is as they are
                 on_error='skip',  # 'skip' leaves bad rows out and lists them, 'refuse' stops
                 bits=16,  # that 16-bit images of the user's really use
                 train='train',

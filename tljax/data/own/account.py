@@ -22,6 +22,7 @@ class Account:
       counts: split -> class -> rows that are used.
       ignored: other files, by suffix: how many.
       notes: what else should be known.
+      rate: of sounds, samples a second; 0 of others.
     """
 
     where: str
@@ -30,6 +31,7 @@ class Account:
     counts: Mapping[str, Mapping[str, int]]
     ignored: Mapping[str, int] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
+    rate: int = 0
 
     def reasons(self) -> Counter[str]:
         """How many rows are bad for each reason, whatever their particulars."""
@@ -54,6 +56,7 @@ class Account:
             },
             'ignored': dict(self.ignored),
             'notes': list(self.notes),
+            'rate': self.rate,
         }
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tljax.data.own.rows import BadRow, Row
@@ -49,7 +49,9 @@ class Opened:
 Reader = Callable[[bytes], Opened]
 
 
-def examine(root: Path, rows: list[Row], read: Reader, kept: Path, quiet: bool) -> list[Examined]:
+def examine(
+    root: Path, rows: Sequence[Row], read: Reader, kept: Path, quiet: bool
+) -> list[Examined]:
     """Examines files, with a progress bar; parts that were done before are taken from `kept`.
 
     At most `AHEAD` files are held in memory.
@@ -82,7 +84,7 @@ def examine(root: Path, rows: list[Row], read: Reader, kept: Path, quiet: bool) 
 
 def _write_part(
     root: Path,
-    part: list[Row],
+    part: Sequence[Row],
     read: Reader,
     file: Path,
     index: int,
@@ -90,7 +92,7 @@ def _write_part(
 ) -> None:
     def one(row: Row) -> tuple[Examined, bytes]:
         try:
-            encoded = (root / row.where).read_bytes()
+            encoded = (root / row.file).read_bytes()
         except OSError as error:
             return Examined(f'it cannot be read: {error.strerror}'), b''
         digest = hashlib.sha256(encoded).hexdigest()
@@ -117,7 +119,7 @@ def _write_part(
 
 
 def _ahead(
-    pool: concurrent.futures.ThreadPoolExecutor, one: Callable, rows: list[Row]
+    pool: concurrent.futures.ThreadPoolExecutor, one: Callable, rows: Sequence[Row]
 ) -> Iterator[tuple[Examined, bytes]]:
     for first in range(0, len(rows), AHEAD):
         yield from pool.map(one, rows[first : first + AHEAD])
@@ -150,9 +152,9 @@ def content(root: Path, row: Row, examined: Examined, kept: Path) -> bytes:
             file.seek(first)
             return file.read(size)
     try:
-        encoded = (root / row.where).read_bytes()
+        encoded = (root / row.file).read_bytes()
     except OSError as error:
-        raise RunError(f'{root / row.where} cannot be read: {error.strerror}.') from None
+        raise RunError(f'{root / row.file} cannot be read: {error.strerror}.') from None
     if hashlib.sha256(encoded).hexdigest() != examined.digest:
-        raise RunError(f'{root / row.where} was changed while the set was prepared. Start again.')
+        raise RunError(f'{root / row.file} was changed while the set was prepared. Start again.')
     return encoded

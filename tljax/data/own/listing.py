@@ -56,7 +56,7 @@ def list_folder(root: Path, group: str = '') -> Listing:
     kinds: Counter[str] = Counter()
     ignored: Counter[str] = Counter()
     rows, bad = [], []
-    for where, stamp in _files(root, ''):
+    for where, stamp in _listed(root):
         suffix = os.path.splitext(where)[1].lower()
         kind = 'image' if suffix in IMAGES else 'audio' if suffix in SOUNDS else ''
         if not kind:
@@ -145,6 +145,13 @@ def _only_folders(folder: Path) -> bool:
     return any(e.is_dir() for e in entries) and not any(
         os.path.splitext(e.name)[1].lower() in known for e in files
     )
+
+
+def _listed(root: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    try:
+        yield from _files(root, '')
+    except OSError as error:
+        raise UserError(f'{KEY}: {error.filename} cannot be read: {error.strerror}.') from None
 
 
 def _files(root: Path, below: str) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -20,6 +20,7 @@ OURS = {
 }
 # Sets of the user's own: `config.data.dir` is where they are, not where prepared sets are kept.
 THE_USERS = {
+    'arrays': 'tljax.data.own.arrays:open_arrays',
     'folder': 'tljax.data.own.folder:open_folder',
     'table': 'tljax.data.own.table:open_table',
 }

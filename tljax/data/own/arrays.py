@@ -184,7 +184,7 @@ def parts_of(stored: Stored, name: str) -> dict[str, str]:
     names = stored.names()
     if name in names:
         return {'': name}
-    found = {}
+    found: dict[str, str] = {}
     for word, split in SPLITS.items():
         for option in (f'{name}_{word}', f'{word}_{name}'):
             if option in names:

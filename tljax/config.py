@@ -41,10 +41,12 @@ CHOICES = {
     'prefix.dtype': ('float32', 'bfloat16', 'float16'),
     'prefix.store': ('auto', 'device', 'memory', 'disk'),
     'study.vectorize': ('auto', 'on', 'off'),
+    'task.balance': ('none', 'loss'),
 }
 LEAST = {
     'data.bits': 8,
     'data.holdout': 0,
+    'data.length': 0,
     'data.rate': 0,
     'data.shots': 0,
     'data.split_seed': 0,
@@ -112,7 +114,11 @@ def default() -> ConfigDict:
         dict(
             title='',  # what the report calls this; '' is the config's file name
             seed=0,  # of everything random: subset, initialisation, order, dropout
-            task=dict(name='classification', label_smoothing=0.0),
+            task=dict(
+                name='classification',
+                label_smoothing=0.0,
+                balance='none',  # 'loss' lets every class weigh alike, however rare it is
+            ),
             # And the arguments of that model; 'source' is the one that the source has.
             model=dict(name=''),
             source=dict(
@@ -159,6 +165,10 @@ def default() -> ConfigDict:
                 mean=(),
                 std=(),
                 augment=(),  # random changes of training pictures: 'flip', 'crop'
+                # Texts: 'bpe(N)' is trained on them; a tokenizer's file or folder; 'config:FILE:ARG'
+                # is that of another recipe; '' is the source's, or bpe(4096) without one.
+                tokenizer='',
+                length=0,  # tokens an example; 0 is the source's, or 128
                 in_memory='auto',
             ),
             transfer=dict(

@@ -106,11 +106,11 @@ def test_classes_with_holdout_and_shots(configure):
 
 def test_photographs_are_read_as_stored(pets_dir, configure, monkeypatch):
     """As TFDS and the usual pipelines do; boxes and masks would not fit a turned image."""
-    from tljax.data import split
+    from tljax.data import decode
 
     asked = []
     monkeypatch.setattr(
-        split, 'decode', lambda e, form, upright: asked.append(upright) or np.zeros(form.shape)
+        decode, 'decode', lambda e, form, upright: asked.append(upright) or np.zeros(form.shape)
     )
     pets(pets_dir, configure, holdout=0).split('train').arrays()
     assert set(asked) == {False}

@@ -1,10 +1,12 @@
 """Encoded images to arrays."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
+import jax
 import numpy as np
 
 from tljax.data.own.pictures import plain_picture
@@ -33,6 +35,17 @@ class Form:
     scale: str = 'none'
     shorter: int = 0
     interpolation: str = 'auto'
+
+    columns: ClassVar[tuple[str, ...]] = ('image',)
+
+    @property
+    def parts(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """What an example has of it: 'image' (height, width, channels) uint8."""
+        return {'image': jax.ShapeDtypeStruct(self.shape, np.uint8)}
+
+    def read(self, stored: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The parts of one example, as pictures lie in the file: TFDS turns none upright."""
+        return {'image': decode(stored['image'], self, upright=False)}
 
 
 def decode(encoded: bytes, form: Form, upright: bool) -> np.ndarray:

@@ -12,7 +12,7 @@ def normalise(
     """Brings the images of a batch to float32; the other entries stay as they are.
 
     Args:
-      batch: 'image' (..., height, width, channels) uint8, and others.
+      batch: 'image' (..., height, width, channels) uint8, and others; without one it stays as is.
       mean: subtracted after division by 255: one number, or one a channel; () is none.
       std: divided by, likewise.
 
@@ -22,6 +22,8 @@ def normalise(
     >>> normalise({'image': jnp.full((1, 1, 1), 255, jnp.uint8)}, (0.5,), (0.25,))['image'].item()
     2.0
     """
+    if 'image' not in batch:
+        return dict(batch)
     image = batch['image'].astype(jnp.float32) / 255
     if len(mean):
         image = image - _across(mean, image.ndim)

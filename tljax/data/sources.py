@@ -7,8 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tljax.data import augmentation, prepared, splits
-from tljax.data.decode import Form
+from tljax.data import opening, prepared, splits
 from tljax.data.split import Records, Split
 from tljax.errors import UserError, nearest
 
@@ -21,8 +20,9 @@ class Data:
 
     Attributes:
       label_names: of the classes, in the order of the labels.
-      example: one decoded example: 'image' (height, width, channels) uint8, 'label' () int32.
-      form: how an image file becomes one.
+      example: one decoded example: the parts of its form, such as 'image' (height, width,
+        channels) uint8 or 'tokens' (length,) int32, and 'label' () int32.
+      form: how what is stored becomes one: that of images, or of texts.
       splits: 'train' (the pool that subsets are drawn from; validation is not in it), 'test', and
         'validation' unless there is none.
       shots: labels a class in a subset; 0 is all.
@@ -34,7 +34,7 @@ class Data:
 
     label_names: tuple[str, ...]
     example: Mapping[str, jax.ShapeDtypeStruct]
-    form: Form
+    form: Any  # a tljax.data.forms.Form
     splits: Mapping[str, Split]
     shots: int
     full_name: str
@@ -98,19 +98,17 @@ def open_data(config: Any, seed: int) -> Data:
 
     Raises:
       UserError: no such set, or it is not prepared (nothing is downloaded); unknown, empty or
-        overlapping splits; unknown classes; images or labels that don't fit; an unwritable folder.
+        overlapping splits; unknown classes; features or labels that don't fit; a folder that
+        can't be written.
       RunError: no space left, or damaged files.
     """
     builder = prepared.open_set(config)
     info = builder.info
-    check_features(info, config.name)
+    form = opening.form_of(config, builder)
     names = tuple(info.features['label'].names)
     keep = chosen_classes(config.classes, names)
     relabel = np.full(len(names), -1, np.int32)
     relabel[keep] = np.arange(len(keep))
-    form = image_form(config, info)
-    check_normalisation(config, form.shape[2])
-    augmentation.check(config.augment, {'image': jax.ShapeDtypeStruct(form.shape, np.uint8)})
 
     specs = {'train': config.train, 'test': config.test}
     validation = config.validation or prepared.own_validation(config.name, info.splits)
@@ -126,17 +124,14 @@ def open_data(config: Any, seed: int) -> Data:
         records['validation'] = records['train']
         rows['validation'] = rows['train'][held]
         rows['train'] = np.delete(rows['train'], held)
-    size = int(np.prod(form.shape))
+    size = sum(part.size * part.dtype.itemsize for part in form.parts.values())
     made = {
         name: Split(name, records[name], part, relabel, _in_memory(config, len(part) * size))
         for name, part in rows.items()
     }
     return Data(
         label_names=tuple(names[label] for label in keep),
-        example={
-            'image': jax.ShapeDtypeStruct(form.shape, np.uint8),
-            'label': jax.ShapeDtypeStruct((), np.int32),
-        },
+        example={**form.parts, 'label': jax.ShapeDtypeStruct((), np.int32)},
         form=form,
         splits=made,
         shots=config.shots,
@@ -161,83 +156,6 @@ def _kept(name: str, records: Records, relabel: np.ndarray) -> np.ndarray:
 
 def _in_memory(config: Any, size: int) -> bool:
     return config.in_memory == 'on' or (config.in_memory == 'auto' and size < IN_MEMORY)
-
-
-def check_features(info: Any, name: str) -> None:
-    """Checks that a set has images with one label each.
-
-    Raises:
-      UserError: lists the features that it has.
-    """
-    import tensorflow_datasets as tfds
-
-    wanted = {'image': tfds.features.Image, 'label': tfds.features.ClassLabel}
-    has = dict(info.features.items()) if hasattr(info.features, 'items') else {}
-    for key, kind in wanted.items():
-        if not isinstance(has.get(key), kind):
-            kinds = ', '.join(f'{k} ({type(v).__name__})' for k, v in has.items()) or 'none by name'
-            raise UserError(
-                f'config.data.name={name!r}: image classification needs a feature {key!r} of the '
-                f'kind {kind.__name__}; the set has {kinds}.'
-            )
-    if info.features['image'].np_dtype != np.uint8:
-        raise UserError(
-            f'config.data.name={name!r}: its images are {info.features["image"].np_dtype}; '
-            'only uint8 is supported.'
-        )
-
-
-def image_form(config: Any, info: Any) -> Form:
-    """How the images of a set are decoded.
-
-    Raises:
-      UserError: images of several sizes without `image_size`, or an impossible size or channels.
-    """
-    height, width, stored = info.features['image'].shape
-    if config.image_size < 0:
-        raise UserError(f'config.data.image_size is {config.image_size}; it must be 0 or more.')
-    if config.image_size:
-        height = width = config.image_size
-    elif height is None or width is None:
-        raise UserError(
-            f'config.data.image_size: the images of {config.name} differ in size. Set it to the '
-            'pixels a side that all of them are to be scaled to, such as 224.'
-        )
-    if (config.resize > 0 and config.resize < config.image_size) or config.resize < -1:
-        raise UserError(
-            f'config.data.resize is {config.resize}: the shorter side, of which the middle '
-            f'image_size ({config.image_size}) pixels are taken, can be no smaller. -1 stretches.'
-        )
-    channels = config.channels or stored or 3
-    if channels not in (1, 3) and not channels == stored == 4:
-        raise UserError(
-            f'config.data.channels is {config.channels} and the set stores '
-            f'{stored or "any number"}; 1 (grey), 3 (colour) or, where stored, 4 are possible.'
-        )
-    scale = 'crop' if config.resize > 0 and config.image_size else 'stretch'
-    return Form(
-        (height, width, channels),
-        scale if config.image_size else 'none',
-        config.resize if scale == 'crop' else 0,
-        config.interpolation,
-    )
-
-
-def check_normalisation(config: Any, channels: int) -> None:
-    """Checks `mean` and `std`.
-
-    Raises:
-      UserError: not one number, nor one a channel; or a std that is not positive.
-    """
-    for key in ('mean', 'std'):
-        values = config[key]
-        if len(values) not in (0, 1, channels):
-            raise UserError(
-                f'config.data.{key} has {len(values)} numbers, but the images have {channels} '
-                'channel(s): give one number, or one a channel.'
-            )
-        if key == 'std' and not all(value > 0 for value in values):
-            raise UserError(f'config.data.std is {tuple(values)}; it must be above 0.')
 
 
 def chosen_classes(classes: Sequence[Any], names: tuple[str, ...]) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 from absl import logging
 
-from tljax.data.decode import Form, decode
+from tljax.data.forms import Form
 from tljax.errors import RunError, UserError
 from tljax.progress import Progress
 
@@ -43,24 +43,32 @@ class Records:
             self._unlabelled(int((labels < 0).sum()))
         return labels
 
-    def example(self, row: int) -> tuple[np.ndarray, int]:
-        """One decoded image, (height, width, channels) uint8, and its stored label."""
+    def example(self, row: int) -> tuple[dict[str, np.ndarray], int]:
+        """The parts of one decoded example, as `form.parts` has them, and its stored label."""
         try:
             record = self._raw[row]
         except Exception as error:
             self._damaged(row, error)
-        image, label = self._decode(row, record)
+        parts, label = self._decode(row, record)
         if label < 0:
             self._unlabelled(1)
-        return image, label
+        return parts, label
+
+    def decoded(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The parts of many examples, (len(rows), ...) each."""
+        arrays = {
+            name: np.empty((len(rows), *part.shape), part.dtype)
+            for name, part in self.form.parts.items()
+        }
+        scan = self._scan(rows.tolist(), f'{" and ".join(arrays)} of {self.spec}')
+        for index, (row, record) in enumerate(scan):
+            for name, value in self._decode(row, record)[0].items():
+                arrays[name][index] = value
+        return arrays
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Decoded images, (len(rows), height, width, channels) uint8."""
-        images = np.empty((len(rows), *self.form.shape), np.uint8)
-        scan = self._scan(rows.tolist(), f'images of {self.spec}')
-        for index, (row, record) in enumerate(scan):
-            images[index] = self._decode(row, record)[0]
-        return images
+        return self.decoded(rows)['image']
 
     @functools.cached_property
     def _raw(self) -> Any:
@@ -75,7 +83,7 @@ class Records:
 
     @functools.cached_property
     def _both(self) -> Any:
-        return self._parser('image', 'label')
+        return self._parser(*self.form.columns, 'label')
 
     def _parser(self, *names: str) -> Any:
         """Parses these features only: a set's others (masks, boxes) cost nothing."""
@@ -96,16 +104,16 @@ class Records:
                 yield from zip(chunk, records, strict=True)
                 progress.update(len(chunk))
 
-    def _decode(self, row: int, record: bytes) -> tuple[np.ndarray, int]:
+    def _decode(self, row: int, record: bytes) -> tuple[dict[str, np.ndarray], int]:
         import tensorflow_datasets as tfds
 
-        skip = {'image': tfds.decode.SkipDecoding()}
+        skip = {name: tfds.decode.SkipDecoding() for name in self.form.columns}
         try:
             stored = self._both.deserialize_example_np(record, decoders=skip)
-            image = decode(stored['image'], self.form, upright=False)
+            parts = self.form.read(stored)
         except Exception as error:
             self._damaged(row, error)
-        return image, int(stored['label'])
+        return parts, int(stored['label'])
 
     def _unlabelled(self, count: int) -> NoReturn:
         # TFDS writes -1 where a test set's labels are kept secret.
@@ -143,12 +151,12 @@ class Split:
         return len(self.rows)
 
     def labels(self) -> np.ndarray:
-        """Labels of all examples, (n,) int32; no image is decoded for them."""
+        """Labels of all examples, (n,) int32; nothing else is decoded for them."""
         return self.relabel[self.records.labels[self.rows]]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything, decoded once and kept: 'image' (n, height, width, channels) uint8 and
-        'label' (n,) int32. Not to be changed in place."""
+        """Everything, decoded once and kept: the parts of the form, such as 'image' (n, height,
+        width, channels) uint8, and 'label' (n,) int32. Not to be changed in place."""
         return self._arrays
 
     def source(self) -> 'Source':
@@ -157,7 +165,7 @@ class Split:
 
     @functools.cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
-        arrays = {'image': self.records.images(self.rows), 'label': self.labels()}
+        arrays = {**self.records.decoded(self.rows), 'label': self.labels()}
         for array in arrays.values():
             array.flags.writeable = False
         return arrays
@@ -165,8 +173,8 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """`source[i]` is example i of a split: 'image' (height, width, channels) uint8, 'label' ()
-    int32. It may be read by several threads."""
+    """`source[i]` is example i of a split: the parts of its form, such as 'image' (height, width,
+    channels) uint8, and 'label' () int32. It may be read by several threads."""
 
     split: Split
 
@@ -175,5 +183,5 @@ class Source:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         split = self.split
-        image, stored = split.records.example(int(split.rows[index]))
-        return {'image': image, 'label': split.relabel[stored]}
+        parts, stored = split.records.example(int(split.rows[index]))
+        return {**parts, 'label': split.relabel[stored]}

@@ -1,0 +1,128 @@
+"""Which form the examples of a set have: chosen by its features, checked against the config."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tljax.data import augmentation
+from tljax.data.decode import Form as ImageForm
+from tljax.data.forms import Form
+from tljax.errors import UserError
+
+
+def form_of(config: Any, builder: Any) -> Form:
+    """How the examples of a set become arrays: that of images, or that of texts.
+
+    Args:
+      config: the section `config.data`.
+      builder: of the set, prepared.
+
+    Raises:
+      UserError: features or values that no form fits.
+    """
+    info = builder.info
+    check_features(info, config.name)
+    if 'image' in info.features:
+        form: Form = image_form(config, info)
+        check_normalisation(config, form.parts['image'].shape[2])
+    else:
+        form = text_form(config, builder)
+    augmentation.check(config.augment, form.parts)
+    return form
+
+
+def features_of(info: Any) -> Mapping[str, Any]:
+    """Name -> feature; {} where they have no names."""
+    return dict(info.features.items()) if hasattr(info.features, 'items') else {}
+
+
+def check_features(info: Any, name: str) -> None:
+    """Checks that a set has images or texts with one label each.
+
+    Raises:
+      UserError: lists the features that it has.
+    """
+    import tensorflow_datasets as tfds
+
+    has = features_of(info)
+    image, text = tfds.features.Image, tfds.features.Text
+    wanted = {'text': text} if 'text' in has and 'image' not in has else {'image': image}
+    for key, kind in {**wanted, 'label': tfds.features.ClassLabel}.items():
+        if not isinstance(has.get(key), kind):
+            kinds = ', '.join(f'{k} ({type(v).__name__})' for k, v in has.items()) or 'none by name'
+            raise UserError(
+                f'config.data.name={name!r}: {next(iter(wanted))} classification needs a feature '
+                f'{key!r} of the kind {kind.__name__}; the set has {kinds}.'
+            )
+    if 'image' in wanted and has['image'].np_dtype != np.uint8:
+        raise UserError(
+            f'config.data.name={name!r}: its images are {has["image"].np_dtype}; '
+            'only uint8 is supported.'
+        )
+
+
+def text_form(config: Any, builder: Any) -> Form:
+    """How the texts of a set become tokens.
+
+    Raises:
+      UserError: there is no such tokenizer, or a pair has too little room.
+    """
+    from tljax.data.text.choosing import LENGTH, tokenizer_of
+    from tljax.data.text.form import TextForm
+
+    columns = ('text', 'text_b') if 'text_b' in builder.info.features else ('text',)
+    return TextForm(tokenizer_of(config, builder), config.length or LENGTH, columns)
+
+
+def image_form(config: Any, info: Any) -> ImageForm:
+    """How the images of a set are decoded.
+
+    Raises:
+      UserError: images of several sizes without `image_size`, or an impossible size or channels.
+    """
+    height, width, stored = info.features['image'].shape
+    if config.image_size < 0:
+        raise UserError(f'config.data.image_size is {config.image_size}; it must be 0 or more.')
+    if config.image_size:
+        height = width = config.image_size
+    elif height is None or width is None:
+        raise UserError(
+            f'config.data.image_size: the images of {config.name} differ in size. Set it to the '
+            'pixels a side that all of them are to be scaled to, such as 224.'
+        )
+    if (config.resize > 0 and config.resize < config.image_size) or config.resize < -1:
+        raise UserError(
+            f'config.data.resize is {config.resize}: the shorter side, of which the middle '
+            f'image_size ({config.image_size}) pixels are taken, can be no smaller. -1 stretches.'
+        )
+    channels = config.channels or stored or 3
+    if channels not in (1, 3) and not channels == stored == 4:
+        raise UserError(
+            f'config.data.channels is {config.channels} and the set stores '
+            f'{stored or "any number"}; 1 (grey), 3 (colour) or, where stored, 4 are possible.'
+        )
+    scale = 'crop' if config.resize > 0 and config.image_size else 'stretch'
+    return ImageForm(
+        (height, width, channels),
+        scale if config.image_size else 'none',
+        config.resize if scale == 'crop' else 0,
+        config.interpolation,
+    )
+
+
+def check_normalisation(config: Any, channels: int) -> None:
+    """Checks `mean` and `std`.
+
+    Raises:
+      UserError: not one number, nor one a channel; or a std that is not positive.
+    """
+    for key in ('mean', 'std'):
+        values = config[key]
+        if len(values) not in (0, 1, channels):
+            raise UserError(
+                f'config.data.{key} has {len(values)} numbers, but the images have {channels} '
+                'channel(s): give one number, or one a channel.'
+            )
+        if key == 'std' and not all(value > 0 for value in values):
+            raise UserError(f'config.data.std is {tuple(values)}; it must be above 0.')

@@ -1,0 +1,1 @@
+"""Text: tokenizers, and how a text becomes tokens of one length."""

@@ -57,3 +57,25 @@ def test_chance_and_wrong_tasks():
         create({'name': 'classification'}, ('only',))
     with pytest.raises(UserError, match="Did you mean 'classification'"):
         create({'name': 'clasification'}, ('a', 'b'))
+
+
+def test_classes_weigh_alike_however_rare(key):
+    counts = (6, 2, 1)
+    rows = np.repeat([0, 1, 2], counts)
+    balanced = create(
+        {'name': 'classification', 'balance': 'loss'}, ('a', 'b', 'c'), lambda: counts
+    )
+    batch = {'logits': LOGITS[rows], 'label': rows}
+    of_class = [
+        float(TASK.loss(model, {'logits': LOGITS[[c]], 'label': np.array([c])}, key)[0])
+        for c in range(3)
+    ]
+    assert float(balanced.loss(model, batch, key)[0]) == pytest.approx(np.mean(of_class), rel=1e-5)
+    weighted = {**batch, 'weight': np.ones(9)}
+    whole, plain = balanced.sums(model, weighted), TASK.sums(model, weighted)
+    assert whole['loss'] == plain['loss']  # metrics weigh examples alike, whatever the loss does
+
+
+def test_a_class_without_examples_weighs_nothing():
+    task = create({'name': 'classification', 'balance': 'loss'}, ('a', 'b'), lambda: (4, 0))
+    assert task.weights().tolist() == [0.5, 0.0]

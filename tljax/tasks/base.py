@@ -1,7 +1,7 @@
 """What every task gives, and how one is found by name."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -50,8 +50,17 @@ class Task(Protocol):
         ...
 
 
-def create(config: Mapping[str, Any], label_names: tuple[str, ...]) -> Task:
+def create(
+    config: Mapping[str, Any],
+    label_names: tuple[str, ...],
+    counts: Callable[[], Sequence[int]] | None = None,
+) -> Task:
     """The task that `config.task` names.
+
+    Args:
+      config: the section `config.task`.
+      label_names: of the classes.
+      counts: gives the training examples of each class, for a task that weighs classes.
 
     Raises:
       UserError: there is no such task.
@@ -61,6 +70,8 @@ def create(config: Mapping[str, Any], label_names: tuple[str, ...]) -> Task:
     if name not in TASKS:
         raise UserError(f'config.task.name: no task {name!r}.{nearest(name, TASKS)}')
     module, _, attribute = TASKS[name].partition(':')
+    if arguments.pop('balance', 'none') == 'loss':
+        arguments['counts'] = tuple(counts()) if counts else ()
     return getattr(importlib.import_module(module), attribute)(label_names, **arguments)
 
 

@@ -20,6 +20,9 @@ class Classification:
       label_names: one name a class.
       label_smoothing: share of the target probability spread evenly over all classes (Szegedy et
         al. 2016, section 7).
+      counts: training examples of each class: a class with fewer weighs more in the loss, so that
+        all together weigh alike (King and Zeng 2001, section 4): n / (classes * count), whose
+        mean over the training examples is 1. () weighs all examples alike.
 
     Raises:
       UserError: fewer than two classes.
@@ -27,6 +30,7 @@ class Classification:
 
     label_names: tuple[str, ...]
     label_smoothing: float = 0.0
+    counts: tuple[int, ...] = ()
 
     metric: ClassVar[str] = 'accuracy'
     ceiling: ClassVar[float] = 1.0
@@ -49,8 +53,21 @@ class Classification:
 
     def loss(self, model: Any, batch: Mapping[str, jax.Array], rng: jax.Array):
         logits_BxC = model(batch, rngs=nnx.Rngs(dropout=rng))
-        losses_B, hits_B = self._score(logits_BxC, self.targets(batch), self.label_smoothing)
+        target_BxC = self.targets(batch)
+        losses_B, hits_B = self._score(logits_BxC, target_BxC, self.label_smoothing)
+        if self.counts:
+            losses_B = losses_B * (target_BxC @ self.weights())
         return losses_B.mean(), {'accuracy': hits_B.mean()}
+
+    def weights(self) -> jax.Array:
+        """Weight of each class in the loss, (classes,) float32.
+
+        >>> Classification(('a', 'b'), counts=(6, 2)).weights().tolist()
+        [0.66..., 2.0]
+        """
+        counts_C = jnp.asarray(self.counts, jnp.float32)
+        weights_C = counts_C.sum() / (len(self.counts) * jnp.maximum(counts_C, 1))
+        return jnp.where(counts_C > 0, weights_C, 0.0)
 
     def sums(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         losses_B, hits_B = self._score(model(batch), self.targets(batch), 0.0)

@@ -226,7 +226,7 @@ def build(
     if data is None:
         data = opened(json.dumps(config_lib.plain(config)['data']), config.seed)
     data.subset(config.seed)  # too few labels are found here, before anything is trained
-    task = tasks.create(config.task, data.label_names)
+    task = tasks.create(config.task, data.label_names, lambda: class_counts(data, config.seed))
     injected = source is not None if injected is None else injected
     inject = injector_of(config) if injected else None
     model = models.build(config.model, data.example, task.outputs, inject)
@@ -247,6 +247,12 @@ def build(
     experiment = settled(experiment)
     check_rules(experiment, experiment.phases)
     return experiment
+
+
+def class_counts(data: Data, seed: int) -> list[int]:
+    """Training examples of each class."""
+    labels = data.split('train').labels()[data.subset(seed)]
+    return np.bincount(labels, minlength=len(data.label_names)).tolist()
 
 
 def regularized(

@@ -117,6 +117,7 @@ def default() -> ConfigDict:
             task=dict(
                 name='classification',
                 label_smoothing=0.0,
+                metric='accuracy',  # the headline: accuracy, macro_f1, auc, ...
                 balance='none',  # 'loss' lets every class weigh alike, however rare it is
             ),
             # And the arguments of that model; 'source' is the one that the source has.
@@ -165,8 +166,8 @@ def default() -> ConfigDict:
                 mean=(),
                 std=(),
                 augment=(),  # random changes of training pictures: 'flip', 'crop'
-                # Texts: 'bpe(N)' is trained on them; a tokenizer's file or folder; 'config:FILE:ARG'
-                # is that of another recipe; '' is the source's, or bpe(4096) without one.
+                # Of texts: 'bpe(N)', trained on them; a tokenizer's file or folder; or
+                # 'config:FILE:ARG', that of another recipe. '' is the source's, or bpe(4096).
                 tokenizer='',
                 length=0,  # tokens an example; 0 is the source's, or 128
                 in_memory='auto',

@@ -7,11 +7,15 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from tljax import config as config_lib
+from tljax.data.text import tokenizer
 from tljax.errors import RunError, UserError
 from tljax.pretrained import shelf
+from tljax.pretrained.locations import is_remote, locate
 from tljax.pretrained.shelf import Card
 
-KEYS = ('image_size', 'resize', 'interpolation', 'channels', 'mean', 'std')
+TEXT = ('tokenizer', 'length')
+KEYS = ('image_size', 'resize', 'interpolation', 'channels', 'mean', 'std', *TEXT)
+TRAINED = 'bpe('  # a tokenizer that belongs to a recipe's own texts
 
 
 def declared(card: Card, data: Any) -> dict[str, Any]:
@@ -53,14 +57,24 @@ def asked_by_source(config: ConfigDict) -> dict[str, Any]:
         return {}
     if uri.startswith('config:'):
         data = applied(config_lib.load(uri.removeprefix('config:'))).data
-        return {key: data[key] for key in KEYS}
+        asked = {key: data[key] for key in KEYS}
+        if data.tokenizer.startswith(TRAINED):
+            asked['tokenizer'] = uri  # told apart by the recipe, wherever its model is kept
+        return asked
     local, own = Path(uri).expanduser(), model_at(uri)
     if own:
-        return asked_by_model(own / 'card.json')
+        return asked_by_model(own / 'card.json') | beside(own)
     card = shelf.find(uri, config.source.card)
     if card.name == shelf.UNKNOWN and local.exists():
         card = card_of_export(local) or card
-    return declared(card, config.data)
+    found = {} if is_remote(uri) and card.modality != 'text' else beside(locate(uri, quiet=True))
+    return {**declared(card, config.data), **found}
+
+
+def beside(place: Path) -> dict[str, str]:
+    """The tokenizer in the folder of a source's weights."""
+    file = tokenizer.beside(place)
+    return {'tokenizer': str(file)} if file else {}
 
 
 def card_of_export(path: Path) -> Card | None:

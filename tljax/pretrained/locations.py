@@ -31,7 +31,10 @@ HUB_FILES = (
     'pytorch_model.bin',
     'pytorch_model.bin.index.json',
 )
-HUB_EXTRAS = ('config.json', '1_Pooling/config.json')
+HUB_EXTRAS = (
+    *('config.json', '1_Pooling/config.json', 'tokenizer.json', 'tokenizer_config.json'),
+    *('vocab.txt', 'vocab.json', 'merges.txt'),
+)
 
 
 def locate(uri: str, *, quiet: bool = False) -> Path:

@@ -15,6 +15,7 @@ from tljax import trees
 from tljax.data import eval_batches
 from tljax.errors import RunError
 from tljax.study.runs import Arm, RunRecord, RunSpec, shown_of
+from tljax.tasks import mean_metrics
 from tljax.train import experiment as experiment_lib
 from tljax.train import reference
 from tljax.train import step as step_lib
@@ -287,7 +288,7 @@ class _Group:
         name = self.arm.experiment.task.metric
 
         def metric(sums, run):
-            return float(sums[name][run]) / float(sums['weight'][run])
+            return mean_metrics({key: value[run] for key, value in sums.items()})[name]
 
         return [
             RunRecord(

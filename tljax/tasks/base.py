@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import jax
 
 from tljax.errors import UserError, nearest
+from tljax.tasks import counts as counts_lib
 
 TASKS = {'classification': 'tljax.tasks.classification:Classification'}
 Batch = Mapping[str, jax.Array]
@@ -38,7 +39,10 @@ class Task(Protocol):
         ...
 
     def sums(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Metrics as sums over examples, `weight` among them: they add up over batches."""
+        """Metrics as sums over examples, `weight` among them: they add up over batches.
+
+        Scalars, and vectors under the names of `tljax.tasks.counts`.
+        """
         ...
 
     def predict(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -76,10 +80,12 @@ def create(
 
 
 def mean_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
-    """Turns sums over examples into means.
+    """Turns sums over examples into means, and counts of classes into what they tell.
 
     >>> mean_metrics({'weight': 4.0, 'accuracy': 3.0})
     {'accuracy': 0.75}
     """
     weight = float(sums['weight'])
-    return {name: float(value) / weight for name, value in sums.items() if name != 'weight'}
+    apart = ('weight', *counts_lib.COUNTS)
+    means = {name: float(value) / weight for name, value in sums.items() if name not in apart}
+    return means | counts_lib.metrics(sums)

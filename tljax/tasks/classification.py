@@ -10,6 +10,9 @@ import optax
 from flax import nnx
 
 from tljax.errors import UserError
+from tljax.tasks import counts as class_counts
+
+METRICS = ('accuracy', 'balanced_accuracy', 'macro_f1', 'auc', 'recall_at_fpr')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Classification:
       counts: training examples of each class: a class with fewer weighs more in the loss, so that
         all together weigh alike (King and Zeng 2001, section 4): n / (classes * count), whose
         mean over the training examples is 1. () weighs all examples alike.
+      metric: the headline: 'accuracy', or one of `tljax.tasks.counts.metrics`.
 
     Raises:
       UserError: fewer than two classes.
@@ -31,8 +35,8 @@ class Classification:
     label_names: tuple[str, ...]
     label_smoothing: float = 0.0
     counts: tuple[int, ...] = ()
+    metric: str = 'accuracy'
 
-    metric: ClassVar[str] = 'accuracy'
     ceiling: ClassVar[float] = 1.0
     higher_is_better: ClassVar[bool] = True
 
@@ -42,10 +46,18 @@ class Classification:
                 f'classification needs two classes at least; the data has {self.label_names}. '
                 'Check config.data.classes.'
             )
+        known = METRICS if len(self.label_names) == 2 else METRICS[:3]
+        if self.metric not in known:
+            raise UserError(
+                f'config.task.metric is {self.metric!r}; with {len(self.label_names)} classes it '
+                f'takes one of {known}.'
+            )
 
     @property
     def chance(self) -> float:
-        return 1 / len(self.label_names)
+        """Of guessing every class as often; of two classes' scores, of any order."""
+        fixed = {'auc': 0.5, 'recall_at_fpr': class_counts.FALSE_ALARMS}
+        return fixed.get(self.metric, 1 / len(self.label_names))
 
     @property
     def outputs(self) -> int:
@@ -70,9 +82,11 @@ class Classification:
         return jnp.where(counts_C > 0, weights_C, 0.0)
 
     def sums(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        losses_B, hits_B = self._score(model(batch), self.targets(batch), 0.0)
+        logits_BxC = model(batch)
+        losses_B, hits_B = self._score(logits_BxC, self.targets(batch), 0.0)
         weight_B = batch['weight']
         return {
+            **class_counts.counts(logits_BxC, batch['label'], weight_B),
             'loss': (losses_B * weight_B).sum(),
             'accuracy': (hits_B * weight_B).sum(),
             'weight': weight_B.sum(),

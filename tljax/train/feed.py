@@ -76,18 +76,18 @@ class Feed:
         rows, views = self._local(self.drawn(order, step)).T
         return {'row': rows, 'view': views}
 
-    def evaluate(self, evaluate: Any, params: Any, batch_stats: Any) -> dict[str, float]:
+    def evaluate(self, evaluate: Any, params: Any, batch_stats: Any) -> dict[str, Any]:
         """Adds up `evaluate(params, batch_stats, data, indices, weight)` over the whole subset."""
         size = min(EVAL_BATCH, len(self.subset))
         size += -size % self.mesh.size
-        total: dict[str, float] = {}
+        total: dict[str, Any] = {}
         for positions, weight in eval_batches(len(self.subset), size):
             data, indices = self.at(self.subset[positions])
             weights = mesh_lib.put_batch(self.mesh, self._local(weight))
             sums = jax.device_get(evaluate(params, batch_stats, data, indices, weights))
             for name, value in sums.items():
-                total[name] = total.get(name, 0.0) + float(value)
-        return total
+                total[name] = total.get(name, 0.0) + np.asarray(value, np.float64)
+        return {name: float(x) if x.ndim == 0 else x for name, x in total.items()}
 
     def at(self, chosen: np.ndarray) -> tuple[Mapping[str, jax.Array], jax.Array | None]:
         """Some examples of the split, (size,) int32 or (size, 2) with their views, to be gathered

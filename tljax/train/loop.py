@@ -308,7 +308,9 @@ class Run:
             'policy': experiment.policy,
         }
         manifest = experiment.manifest.to_json() if experiment.manifest else None
-        save_model(directory, without_second_head(self.variables()), card, manifest)
+        made = getattr(experiment.data.form, 'tokenizer', None)
+        files = {'tokenizer.json': made.text} if made else {}
+        save_model(directory, without_second_head(self.variables()), card, manifest, files)
 
 
 def to_checkpoint(state: TrainState, params: trees.Tree) -> dict[str, Any]:

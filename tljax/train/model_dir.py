@@ -25,6 +25,7 @@ def save_model(
     variables: Mapping[str, Any],
     card: Mapping[str, Any],
     manifest: Mapping[str, Any] | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> None:
     """Saves a model; a model that was there before is replaced when the new one is complete.
 
@@ -33,6 +34,7 @@ def save_model(
       variables: {'params': tree, 'batch_stats': tree}, nested dicts of arrays; may be empty ones.
       card: JSON: where the model comes from.
       manifest: JSON: what surgery did to make it.
+      files: name -> text of further files, such as tokenizer.json.
 
     Raises:
       UserError: the directory cannot be written.
@@ -51,7 +53,7 @@ def save_model(
     new, previous = _beside(final, 'new'), _beside(final, 'previous')
     flat_paths(storage.named_leaves(variables))
     arrays, leaves = storage.snapshot(variables)
-    texts = {'card.json': _pretty(card)}
+    texts = {'card.json': _pretty(card), **(files or {})}
     if manifest is not None:
         texts['manifest.json'] = _pretty(manifest)
     try:

@@ -377,3 +377,15 @@ def test_the_account_is_json(flawed, configure_own):
     assert json.loads((folder / 'account.json').read_text()) == data.account
     assert data.account['counts']['train'].keys() == {'cat', 'dog'}
     assert data.account['imbalance'] > 1
+
+
+def test_what_killed_processes_left_is_swept(root, configure_own, tmp_path):
+    old, new = (tmp_path / 'prepared' / 'unfinished' / name for name in ('old', 'new'))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / '000000.json').touch()
+    for path in (old / '000000.json', old):
+        os.utime(path, (1, 1))
+    open_data(configure_own(root), 0)
+    assert not old.exists()
+    assert new.exists()

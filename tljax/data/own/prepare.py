@@ -15,7 +15,7 @@ from absl import logging
 
 from tljax.data.own.build import build
 from tljax.data.own.rows import Ready, Row
-from tljax.data.own.write import VERSION, write_text
+from tljax.data.own.write import MONTH, VERSION, sweep, write_text
 from tljax.errors import RunError, UserError
 
 OPTIONS = (
@@ -60,6 +60,7 @@ def prepare(
     try:
         if (built := _known(base, pointer)) is None:
             kept = base / 'unfinished' / stamp
+            sweep(base / 'unfinished', '*', MONTH)
             kept.mkdir(parents=True, exist_ok=True)
             built = build(config, base, ready(kept))
             write_text(pointer, json.dumps({'path': str(built.relative_to(base))}))

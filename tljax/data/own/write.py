@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from tljax.data.own.rows import Ready
 from tljax.progress import Progress
 
 VERSION = 1  # of everything that decides what a prepared set holds
+HOUR = 3600.0
+MONTH = 30 * 24 * HOUR
 SHARD = 2000  # examples a file: few, since reading one of a large file at random is slow
 
 
@@ -79,11 +83,21 @@ def written(
     path = Path(builder.data_path)
     if not (path / 'dataset_info.json').exists():
         logging.info('Preparing %s in %s, once.', told.where, path)
+        sweep(path.parent, 'incomplete.*', HOUR)
         with progress:
             _run(builder)
     write_text(path / 'splits.tsv', '\n'.join(lines) + '\n')
     write_text(path / 'account.json', json.dumps(told.to_json(), indent=1))
     return path
+
+
+def sweep(folder: Path, pattern: str, seconds: float) -> None:
+    """Deletes what killed processes left in a folder and nobody has touched for so long."""
+    for left in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            newest = max(path.stat().st_mtime for path in (left, *left.rglob('*')))
+            if time.time() - newest > seconds:
+                shutil.rmtree(left)
 
 
 def _parts(rows: Sequence[int]) -> list[Sequence[int]]:

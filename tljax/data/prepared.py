@@ -17,6 +17,8 @@ from tljax.errors import RunError, UserError, nearest
 OURS = {
     'handwritten_digits': 'tljax.data.builders.handwritten_digits:HandwrittenDigits',
     'printed_digits': 'tljax.data.builders.printed_digits:PrintedDigits',
+    'synthetic_mail': 'tljax.data.builders.synthetic_mail:SyntheticMail',
+    'synthetic_spam': 'tljax.data.builders.synthetic_mail:SyntheticSpam',
 }
 # Sets of the user's own: `config.data.dir` is where they are, not where prepared sets are kept.
 THE_USERS = {

@@ -2,13 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 import numpy as np
 from absl import logging
 
-from tljax.data.forms import Form
 from tljax.errors import RunError, UserError
 from tljax.progress import Progress
 
@@ -22,12 +21,12 @@ class Records:
     Attributes:
       builder: prepared, array_record.
       spec: the split string, such as 'train[:80%]'.
-      form: of the decoded examples.
+      form: of the decoded examples, a `tljax.data.forms.Form`; None where none is decoded.
     """
 
     builder: Any
     spec: str
-    form: Form
+    form: Any
 
     def __len__(self) -> int:
         return len(self._raw)
@@ -69,6 +68,18 @@ class Records:
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Decoded images, (len(rows), height, width, channels) uint8."""
         return self.decoded(rows)['image']
+
+    def stored(self, *names: str) -> Iterator[dict[str, Any]]:
+        """These features of all rows in their order, as they are stored."""
+        import tensorflow_datasets as tfds
+
+        parser = self._parser(*names)
+        skip = dict.fromkeys(names, tfds.decode.SkipDecoding())
+        for row, record in self._scan(range(len(self)), f'{" and ".join(names)} of {self.spec}'):
+            try:
+                yield parser.deserialize_example_np(record, decoders=skip)
+            except Exception as error:
+                self._damaged(row, error)
 
     @functools.cached_property
     def _raw(self) -> Any:

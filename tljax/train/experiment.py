@@ -227,6 +227,7 @@ def build(
         data = opened(json.dumps(config_lib.plain(config)['data']), config.seed)
     data.subset(config.seed)  # too few labels are found here, before anything is trained
     task = tasks.create(config.task, data.label_names, lambda: class_counts(data, config.seed))
+    check_vocabulary(config, data)
     injected = source is not None if injected is None else injected
     inject = injector_of(config) if injected else None
     model = models.build(config.model, data.example, task.outputs, inject)
@@ -253,6 +254,18 @@ def class_counts(data: Data, seed: int) -> list[int]:
     """Training examples of each class."""
     labels = data.split('train').labels()[data.subset(seed)]
     return np.bincount(labels, minlength=len(data.label_names)).tolist()
+
+
+def check_vocabulary(config: ConfigDict, data: Data) -> None:
+    """Raises UserError if the tokenizer has tokens that the model has no embedding for."""
+    tokenizer = getattr(data.form, 'tokenizer', None)
+    known = config.model.get('vocabulary')
+    if tokenizer is not None and known is not None and tokenizer.vocabulary > known:
+        raise UserError(
+            f'config.data.tokenizer: it has {tokenizer.vocabulary} tokens, and '
+            f'config.model.vocabulary is {known}. Use the tokenizer that the model was trained '
+            'with (config.data.tokenizer), or raise model.vocabulary.'
+        )
 
 
 def regularized(

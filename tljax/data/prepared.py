@@ -36,7 +36,12 @@ def open_set(config: Any) -> Any:
       RunError: as for `open_builder`.
     """
     if config.name not in THE_USERS:
-        return open_builder(config.name, config.dir)
+        builder = open_builder(config.name, config.dir)
+        if not any(config[key] for key in ('text', 'text_b', 'image', 'label', 'group')):
+            return builder
+        from tljax.data.own.foreign import open_columns
+
+        return open_columns(config, builder)
     if not config.dir:
         raise UserError(
             f'config.data.dir is empty: config.data.name={config.name!r} needs the path of your '
@@ -46,9 +51,9 @@ def open_set(config: Any) -> Any:
     return getattr(importlib.import_module(module), attribute)(config)
 
 
-def own_validation(name: str, splits: Any) -> str:
+def own_validation(own: bool, splits: Any) -> str:
     """The validation split that the user's own data comes with; '' for any other set."""
-    return 'validation' if name in THE_USERS and 'validation' in splits else ''
+    return 'validation' if own and 'validation' in splits else ''
 
 
 def account_of(builder: Any) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def open_data(config: Any, seed: int) -> Data:
       RunError: no space left, or damaged files.
     """
     builder = prepared.open_set(config)
-    info = builder.info
+    info, account = builder.info, prepared.account_of(builder)
     form = opening.form_of(config, builder)
     names = tuple(info.features['label'].names)
     keep = chosen_classes(config.classes, names)
@@ -111,7 +111,7 @@ def open_data(config: Any, seed: int) -> Data:
     relabel[keep] = np.arange(len(keep))
 
     specs = {'train': config.train, 'test': config.test}
-    validation = config.validation or prepared.own_validation(config.name, info.splits)
+    validation = config.validation or prepared.own_validation(bool(account), info.splits)
     if validation:
         specs['validation'] = validation
     found = {n: (s, splits.intervals(s, f'data.{n}', info.splits)) for n, s in specs.items()}
@@ -138,7 +138,7 @@ def open_data(config: Any, seed: int) -> Data:
         full_name=info.full_name,
         description=' '.join((info.description or '').split()),
         synthetic=getattr(builder, 'SYNTHETIC', ''),
-        account=prepared.account_of(builder),
+        account=account,
     )
 
 

@@ -52,3 +52,7 @@ class Table(Own):
 
 class Arrays(Own):
     """NumPy arrays."""
+
+
+class Renamed(Own):
+    """A TFDS set's features under other names, examined and divided as the user's own data."""

@@ -73,7 +73,8 @@ def written(
             for split, rows in splits.items()
         },
     )
-    cls = {'folder': own.Folder, 'table': own.Table, 'arrays': own.Arrays}[config.name]
+    kinds = {'folder': own.Folder, 'table': own.Table, 'arrays': own.Arrays}
+    cls = kinds.get(config.name, own.Renamed)
     before = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # TFDS warns of a config that its class doesn't list
     try:

@@ -138,9 +138,11 @@ def default() -> ConfigDict:
                 prepared='',  # where the user's own data is prepared; '' is a cache folder
                 test_share=0.2,  # of the user's rows for test, where they have no test split
                 split_seed=0,  # of that draw, which every run shares
-                # No group is in two splits: a column, or in a folder an expression for paths.
+                # No group is in two splits: a column, or of a folder an expression that is searched
+                # for in paths below the class, such as '(patient[0-9]+)'.
                 group='',
-                # Columns of a 'table' or arrays; '#0' is the first column of a file without header.
+                # Columns of a 'table', names of arrays, or features of a tfds: set that has other
+                # names; '#0' is the first column of a file without header.
                 text='',
                 text_b='',  # a second text of each row
                 image='',  # paths of image files

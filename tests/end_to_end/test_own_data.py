@@ -46,6 +46,11 @@ def test_train_and_predict(launch, tmp_path):
     assert len(out.splitlines()) == 30
     assert json.loads(out.splitlines()[0])['label'] in ('cat', 'dog')
     assert json.loads((tmp_path / 'run' / 'splits.json').read_text())['test']['count'] == 12
+    (tmp_path / 'mine' / 'dog').rename(tmp_path / 'mine' / 'hound')
+    told = launch.refused(
+        'predict', *arguments, f'--workdir={tmp_path}/run', f'--input={tmp_path}/mine/cat'
+    )
+    assert 'learnt cat, dog' in told
     told = launch.refused(
         'train', *arguments, '--config.data.on_error=refuse', f'--workdir={tmp_path}/other'
     )

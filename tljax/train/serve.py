@@ -90,8 +90,16 @@ def _trained(config: ConfigDict, workdir: Path) -> tuple[Experiment, dict[str, A
             '`launch.py train` with the same --config and --workdir.'
         )
     check_trained(workdir, config)
-    variables, _ = load_model(workdir / 'model')
-    return experiment_lib.build(config, None, injected=True), variables
+    variables, card = load_model(workdir / 'model')
+    experiment = experiment_lib.build(config, None, injected=True)
+    learnt = tuple(card.get('label_names') or ())
+    if config.data.name in THE_USERS and learnt != tuple(experiment.data.label_names):
+        raise UserError(
+            f'config.data.dir={config.data.dir} has the classes '
+            f'{", ".join(experiment.data.label_names)}, and the model in {workdir} learnt '
+            f'{", ".join(learnt)}. Give the data that it was trained on.'
+        )
+    return experiment, variables
 
 
 def load_parts(files: Sequence[Path], form: Any, bits: int) -> dict[str, np.ndarray]:

@@ -1,8 +1,11 @@
 """LEEP and NCE: how well the source's own classes tell the target's."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
+from tljax.ranking.spectrum import BLOCK
 from tljax.ranking.targets import Targets
 
 Array = npt.NDArray[np.float64]
@@ -26,7 +29,10 @@ def leep(probabilities_NxS: Array, targets: Targets) -> float:
     0.0
     """
     given_CxS = conditional(probabilities_NxS, targets.present_N)
-    likelihood_N = (probabilities_NxS * given_CxS[targets.present_N]).sum(1)
+    likelihood_N = np.empty(len(targets))
+    for rows in blocks(probabilities_NxS):
+        own_RxS = given_CxS[targets.present_N[rows]]
+        likelihood_N[rows] = np.einsum('ns,ns->n', probabilities_NxS[rows], own_RxS)
     return float(np.log(likelihood_N).mean())
 
 
@@ -46,14 +52,24 @@ def nce(probabilities_NxS: Array, targets: Targets) -> float:
     >>> round(nce(np.eye(2)[[0, 0, 1, 1]], Targets('classes', [0, 1, 1, 1])), 4)
     -0.3466
     """
-    hard_NxS = np.zeros_like(probabilities_NxS)
-    hard_NxS[np.arange(len(hard_NxS)), probabilities_NxS.argmax(1)] = 1
-    return leep(hard_NxS, targets)
+    hard_N, labels_N = probabilities_NxS.argmax(1), targets.present_N
+    joint_CxS = np.zeros((labels_N.max() + 1, probabilities_NxS.shape[1]))
+    np.add.at(joint_CxS, (labels_N, hard_N), 1)
+    return float(np.log(joint_CxS[labels_N, hard_N] / joint_CxS.sum(0)[hard_N]).mean())
 
 
 def conditional(probabilities_NxS: Array, labels_N: npt.NDArray[np.integer]) -> Array:
     """P(y | z), (C, S); 0 for classes of the source that have no probability anywhere."""
     joint_CxS = np.zeros((labels_N.max() + 1, probabilities_NxS.shape[1]))
-    np.add.at(joint_CxS, labels_N, probabilities_NxS)
+    for rows in blocks(probabilities_NxS):
+        own_CxR = np.arange(len(joint_CxS))[:, None] == labels_N[rows]
+        joint_CxS += own_CxR.astype(np.float64) @ probabilities_NxS[rows]
     total_1xS = joint_CxS.sum(0, keepdims=True)
     return np.divide(joint_CxS, total_1xS, out=np.zeros_like(joint_CxS), where=total_1xS > 0)
+
+
+def blocks(table_NxS: Array) -> Iterator[slice]:
+    """Rows, some at a time, so that nothing as large as the table is held beside it."""
+    step = max(1, BLOCK // table_NxS.shape[1])
+    for first in range(0, len(table_NxS), step):
+        yield slice(first, first + step)

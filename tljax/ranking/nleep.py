@@ -15,7 +15,7 @@ Array = npt.NDArray[np.float64]
 ENERGY = 0.8  # share of the variance that is kept
 PARTS = 5  # Gaussians a class
 FEWEST = 5  # examples a Gaussian; with one each every label would be told apart
-EXAMPLES = 4000
+EXAMPLES = 2000
 WIDEST = 128
 STEPS = 30
 
@@ -27,7 +27,7 @@ def nleep(features: npt.ArrayLike | Features, targets: Targets, seed: int = 0) -
     has examples, expectation maximisation. Ours, as the paper doesn't say, or so that it takes
     seconds: at most 128 components, diagonal covariances with a floor of 1e-3 times the mean
     variance, no more Gaussians than a fifth of the examples, k-means++ centres to start from, at
-    most 30 steps, and at most 4,000 examples, drawn as `reduced.subset` does.
+    most 30 steps, and at most 2,000 examples, drawn as `reduced.subset` does.
 
     Args:
       features: (N, D), or `Features` of them.

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -389,3 +390,25 @@ def test_what_killed_processes_left_is_swept(root, configure_own, tmp_path):
     open_data(configure_own(root), 0)
     assert not old.exists()
     assert new.exists()
+
+
+REALDATA = Path(os.environ.get('TLJAX_REALDATA', Path(__file__).parents[3] / 'shared' / 'data'))
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not REALDATA.exists(), reason='TLJAX_REALDATA is absent')
+@pytest.mark.parametrize(
+    ('folder', 'classes', 'sizes', 'repeated'),
+    [
+        ('dogs_cats_breeds/cat', 5, (254, 64, 80), 2),
+        ('medical/mri_brain_tumor_4class', 4, (640, 160, 240), 0),
+        ('medical/ct_head_hemorrhage', 2, (127, 32, 40), 1),
+    ],
+)
+def test_real_folders(configure_own, folder, classes, sizes, repeated):
+    data = open_data(configure_own(REALDATA / folder, image_size=32), 0)
+    assert len(data.label_names) == classes
+    assert tuple(len(data.split(s)) for s in ('train', 'validation', 'test')) == sizes
+    assert data.account['bad']['count'] == repeated
+    counts = np.bincount(data.split('test').labels())
+    assert counts.max() - counts.min() <= 1

@@ -392,6 +392,36 @@ def test_what_killed_processes_left_is_swept(root, configure_own, tmp_path):
     assert new.exists()
 
 
+def test_names_that_are_no_utf_8(root, configure_own):
+    with open(os.fsencode(root) + b'/cat/caf\xe9.png', 'wb') as file:
+        file.write(picture(3000))
+    (root / 'cat' / 'Straße 猫.png').write_bytes(picture(3001))
+    data = open_data(configure_own(root), 0)
+    assert data.account['bad']['rows'] == [['cat/caf\ufffd.png', 'its name is no UTF-8']]
+    rows = [where for split in ('train', 'test') for where in stored_in(data, split)]
+    assert 'cat/Straße 猫.png' in rows
+
+
+def test_another_process_may_be_faster(root, configure_own, monkeypatch):
+    def overtaken(*arguments):
+        found = examine(*arguments)
+        monkeypatch.setattr('tljax.data.own.folder.examine', examine)
+        open_data(configure_own(root), 0)  # which deletes what both of them kept
+        return found
+
+    (root / 'cat' / 'grey.png').write_bytes(encoded_as(Image.new('1', (6, 6), 1)))  # is converted
+    examine = examine_lib.examine
+    monkeypatch.setattr('tljax.data.own.folder.examine', overtaken)
+    data = open_data(configure_own(root), 0)
+    assert len(stored_in(data, 'train')) == 25
+
+
+def test_a_folder_that_cannot_be_written(root, configure_own, tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match=r'config\.data\.prepared'):
+        open_data(configure_own(root, prepared=str(tmp_path / 'file')), 0)
+
+
 REALDATA = Path(os.environ.get('TLJAX_REALDATA', Path(__file__).parents[3] / 'shared' / 'data'))
 
 

@@ -62,6 +62,10 @@ def list_folder(root: Path, group: str = '') -> Listing:
         if not kind:
             ignored[suffix or 'without a suffix'] += 1
             continue
+        if not where.isascii() and any('\ud800' <= letter <= '\udfff' for letter in where):
+            shown = where.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')
+            bad.append((shown, 'its name is no UTF-8'))
+            continue
         parts = where.split('/')
         split = splits[parts[0]] if splits else ''
         below = parts[1:] if splits else parts

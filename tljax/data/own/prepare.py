@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import logging
 
@@ -33,7 +33,10 @@ def home(config: Any) -> Path:
 def stamp_of(config: Any, rows: Sequence[Row], more: Sequence[Any] = ()) -> str:
     """Tells whether anything changed since a set was prepared: names, sizes, times, options."""
     digest = hashlib.sha256(json.dumps([VERSION, config.name, *more]).encode())
-    digest.update(json.dumps({key: config[key] for key in OPTIONS}, sort_keys=True).encode())
+    options = {key: config[key] for key in OPTIONS}
+    if not config.group:
+        options.pop('holdout')  # drawn when the set is opened
+    digest.update(json.dumps(options, sort_keys=True).encode())
     for row in rows:
         digest.update(json.dumps(dataclasses.astuple(row)).encode())
     return digest.hexdigest()[:32]
@@ -57,23 +60,36 @@ def prepare(
     """
     base = home(config)
     pointer = base / 'known' / f'{stamp}.json'
-    try:
-        if (built := _known(base, pointer)) is None:
-            kept = base / 'unfinished' / stamp
-            sweep(base / 'unfinished', '*', MONTH)
-            kept.mkdir(parents=True, exist_ok=True)
-            built = build(config, base, ready(kept))
+    built = _known(base, pointer)
+    if built is None:
+        try:
+            built = _prepared(config, base, stamp, ready)
             write_text(pointer, json.dumps({'path': str(built.relative_to(base))}))
-            shutil.rmtree(kept, ignore_errors=True)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(f'No space is left in {base} to prepare {config.dir}.') from None
-        raise UserError(
-            f'config.data.prepared: {config.dir} cannot be prepared in {base}: '
-            f'{error.strerror or error}. Set data.prepared to a folder that can be written.'
-        ) from None
+            shutil.rmtree(base / 'unfinished' / stamp, ignore_errors=True)
+        except (OSError, RunError) as error:
+            built = _known(base, pointer)
+            if built is None:  # else another process was faster, and tidied up
+                _failed(config, base, error)
     _tell(built)
     return _opened(built)
+
+
+def _prepared(config: Any, base: Path, stamp: str, ready: Callable[[Path], Ready]) -> Path:
+    sweep(base / 'unfinished', '*', MONTH)
+    kept = base / 'unfinished' / stamp
+    kept.mkdir(parents=True, exist_ok=True)
+    return build(config, base, ready(kept))
+
+
+def _failed(config: Any, base: Path, error: Exception) -> NoReturn:
+    if not isinstance(error, OSError):
+        raise error
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise RunError(f'No space is left in {base} to prepare {config.dir}.') from None
+    raise UserError(
+        f'config.data.prepared: {config.dir} cannot be prepared in {base}: '
+        f'{error.strerror or error}. Set data.prepared to a folder that can be written.'
+    ) from None
 
 
 def _known(base: Path, pointer: Path) -> Path | None:

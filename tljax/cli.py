@@ -129,15 +129,21 @@ def evaluate() -> None:
 
 
 def predict() -> None:
-    """Predict with the trained model of a workdir: --input is an image file or a folder of them.
+    """Predict with the trained model of a workdir: --input is an image or text file, or a folder.
 
-    Prints one JSON object a file, or writes them to --output.
+    Prints one JSON object a file, or writes them to --output. A model of the next word continues
+    --prompt instead, by the likeliest token each time.
     """
     from tljax.train import serve
 
-    if not FLAGS.input:
-        raise UserError('predict needs --input=FILE_OR_FOLDER.')
-    lines = serve.predict(resolved(), workdir_of(), Path(FLAGS.input))
+    if bool(FLAGS.input) == (FLAGS.prompt is not None):
+        raise UserError('predict needs --input=FILE_OR_FOLDER, or --prompt=TEXT.')
+    if FLAGS.prompt is not None:
+        from tljax.train import continuing
+
+        lines = [continuing.continued(resolved(), workdir_of(), FLAGS.prompt, FLAGS.words)]
+    else:
+        lines = serve.predict(resolved(), workdir_of(), Path(FLAGS.input))
     text = ''.join(json.dumps(line) + '\n' for line in lines)
     if not FLAGS.output:
         print(text, end='')

@@ -27,6 +27,8 @@ OWN_FLAGS = {
     'cache': '',
     'split': 'evaluate',
     'input': 'predict',
+    'prompt': 'predict',
+    'words': 'predict',
     'output': 'predict export',
     'format': 'export',
     'scheme': 'export',
@@ -68,7 +70,9 @@ def define_flags() -> None:
     flags.DEFINE_enum(
         'split', 'validation', ['validation', 'test'], 'evaluate: which split to read.'
     )
-    flags.DEFINE_string('input', None, 'predict: an image file, or a folder of them.')
+    flags.DEFINE_string('input', None, 'predict: an image or text file, or a folder of them.')
+    flags.DEFINE_string('prompt', None, 'predict: a text that a model of text continues.')
+    flags.DEFINE_integer('words', 20, 'predict: how many words --prompt is continued by.')
     flags.DEFINE_string(
         'output', None, "predict: JSON-lines file, '' is the terminal; export: file or directory."
     )

@@ -38,7 +38,7 @@ def features_of(info: Any) -> Mapping[str, Any]:
 
 
 def check_features(info: Any, name: str) -> None:
-    """Checks that a set has images or texts with one label each.
+    """Checks that a set has images with one label each, or texts with one or none.
 
     Raises:
       UserError: lists the features that it has.
@@ -47,8 +47,12 @@ def check_features(info: Any, name: str) -> None:
 
     has = features_of(info)
     image, text = tfds.features.Image, tfds.features.Text
-    wanted = {'text': text} if 'text' in has and 'image' not in has else {'image': image}
-    for key, kind in {**wanted, 'label': tfds.features.ClassLabel}.items():
+    wanted: dict[str, Any] = (
+        {'text': text} if 'text' in has and 'image' not in has else {'image': image}
+    )
+    if 'image' in wanted or 'label' in has:
+        wanted['label'] = tfds.features.ClassLabel
+    for key, kind in wanted.items():
         if not isinstance(has.get(key), kind):
             kinds = ', '.join(f'{k} ({type(v).__name__})' for k, v in has.items()) or 'none by name'
             raise UserError(
@@ -70,9 +74,13 @@ def text_form(config: Any, builder: Any) -> Form:
     """
     from tljax.data.text.choosing import LENGTH, tokenizer_of
     from tljax.data.text.form import TextForm
+    from tljax.data.text.packing import PackedForm
 
+    length = config.length or LENGTH
+    if 'label' not in builder.info.features:
+        return PackedForm(tokenizer_of(config, builder), length)
     columns = ('text', 'text_b') if 'text_b' in builder.info.features else ('text',)
-    return TextForm(tokenizer_of(config, builder), config.length or LENGTH, columns)
+    return TextForm(tokenizer_of(config, builder), length, columns)
 
 
 def image_form(config: Any, info: Any) -> ImageForm:

@@ -16,13 +16,16 @@ from tljax.errors import RunError, UserError, nearest
 
 OURS = {
     'handwritten_digits': 'tljax.data.builders.handwritten_digits:HandwrittenDigits',
+    'package_docs': 'tljax.data.builders.documentation:PackageDocs',
     'printed_digits': 'tljax.data.builders.printed_digits:PrintedDigits',
+    'python_docs': 'tljax.data.builders.documentation:PythonDocs',
     'synthetic_mail': 'tljax.data.builders.synthetic_mail:SyntheticMail',
     'synthetic_spam': 'tljax.data.builders.synthetic_mail:SyntheticSpam',
 }
 # Sets of the user's own: `config.data.dir` is where they are, not where prepared sets are kept.
 THE_USERS = {
     'arrays': 'tljax.data.own.arrays:open_arrays',
+    'corpus': 'tljax.data.own.corpus:open_corpus',
     'folder': 'tljax.data.own.folder:open_folder',
     'table': 'tljax.data.own.table:open_table',
 }

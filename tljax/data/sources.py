@@ -9,6 +9,7 @@ import numpy as np
 
 from tljax.data import opening, prepared, splits
 from tljax.data.split import Records, Split
+from tljax.data.text.packing import Packed
 from tljax.errors import UserError, nearest
 
 IN_MEMORY = 10**9  # decoded bytes of a split up to which `auto` holds it in memory
@@ -25,7 +26,7 @@ class Data:
       form: how what is stored becomes one: that of images, or of texts.
       splits: 'train' (the pool that subsets are drawn from; validation is not in it), 'test', and
         'validation' unless there is none.
-      shots: labels a class in a subset; 0 is all.
+      shots: labels a class in a subset, or without labels examples; 0 is all.
       full_name: what TFDS calls it, with its version.
       description: what it is, in a few sentences.
       synthetic: '' for real data, else a sentence on how it was made.
@@ -68,7 +69,7 @@ class Data:
           UserError: a class has too few.
         """
         labels = self.split('train').labels() if self.shots else np.zeros(len(self.split('train')))
-        return splits.draw_shots(labels, self.shots, seed, self.label_names)
+        return splits.draw_shots(labels, self.shots, seed, self.label_names or ('all',))
 
     def record(self, seed: int) -> dict[str, Any]:
         """Which examples a run with this seed uses, for its splits.json.
@@ -86,6 +87,8 @@ class Data:
                 'count': len(rows),
                 'indices': None if whole else rows.tolist(),
             }
+            if isinstance(split.records, Packed) and split.records.documents is not None:
+                found[name]['documents'] = split.records.documents.tolist()
         return found
 
 
@@ -105,41 +108,72 @@ def open_data(config: Any, seed: int) -> Data:
     builder = prepared.open_set(config)
     info, account = builder.info, prepared.account_of(builder)
     form = opening.form_of(config, builder)
-    names = tuple(info.features['label'].names)
+    labelled = 'label' in info.features
+    names = tuple(info.features['label'].names) if labelled else ()
     keep = chosen_classes(config.classes, names)
-    relabel = np.full(len(names), -1, np.int32)
+    relabel = np.full(max(len(names), 1), -1 if labelled else 0, np.int32)
     relabel[keep] = np.arange(len(keep))
-
-    specs = {'train': config.train, 'test': config.test}
-    validation = config.validation or prepared.own_validation(bool(account), info.splits)
-    if validation:
-        specs['validation'] = validation
-    found = {n: (s, splits.intervals(s, f'data.{n}', info.splits)) for n, s in specs.items()}
-    splits.check_disjoint({f'data.{name}': value for name, value in found.items()})
-    records = {name: Records(builder, spec, form) for name, spec in specs.items()}
-    rows = {name: _kept(name, part, relabel) for name, part in records.items()}
-    if not validation and config.holdout:
-        labels = relabel[records['train'].labels[rows['train']]]
-        held = splits.draw_holdout(labels, config.holdout, seed)
-        records['validation'] = records['train']
-        rows['validation'] = rows['train'][held]
-        rows['train'] = np.delete(rows['train'], held)
+    draw = _labelled if labelled else _packed
+    records, rows = draw(config, seed, builder, form, _specs(config, info, bool(account)), relabel)
     size = sum(part.size * part.dtype.itemsize for part in form.parts.values())
-    made = {
-        name: Split(name, records[name], part, relabel, _in_memory(config, len(part) * size))
-        for name, part in rows.items()
-    }
+    label = {'label': jax.ShapeDtypeStruct((), np.int32)} if labelled else {}
+
+    def split(name: str) -> Split:
+        in_memory = _in_memory(config, len(rows[name]) * size)
+        return Split(name, records[name], rows[name], relabel, in_memory, labelled)
+
     return Data(
         label_names=tuple(names[label] for label in keep),
-        example={**form.parts, 'label': jax.ShapeDtypeStruct((), np.int32)},
+        example={**form.parts, **label},
         form=form,
-        splits=made,
+        splits={name: split(name) for name in rows},
         shots=config.shots,
         full_name=info.full_name,
         description=' '.join((info.description or '').split()),
         synthetic=getattr(builder, 'SYNTHETIC', ''),
         account=account,
     )
+
+
+def _specs(config: Any, info: Any, own: bool) -> dict[str, str]:
+    """TFDS split strings by name, no example in two of them."""
+    specs = {'train': config.train, 'test': config.test}
+    if validation := config.validation or prepared.own_validation(own, info.splits):
+        specs['validation'] = validation
+    found = {n: (s, splits.intervals(s, f'data.{n}', info.splits)) for n, s in specs.items()}
+    splits.check_disjoint({f'data.{name}': value for name, value in found.items()})
+    return specs
+
+
+def _labelled(
+    config: Any, seed: int, builder: Any, form: Any, specs: Mapping[str, str], relabel: np.ndarray
+) -> tuple[dict[str, Records], dict[str, np.ndarray]]:
+    """Where the examples of each split are stored, and in which rows."""
+    records = {name: Records(builder, spec, form) for name, spec in specs.items()}
+    rows = {name: _kept(name, part, relabel) for name, part in records.items()}
+    if 'validation' not in specs and config.holdout:
+        labels = relabel[records['train'].labels[rows['train']]]
+        held = splits.draw_holdout(labels, config.holdout, seed)
+        records['validation'] = records['train']
+        rows['validation'] = rows['train'][held]
+        rows['train'] = np.delete(rows['train'], held)
+    return records, rows
+
+
+def _packed(
+    config: Any, seed: int, builder: Any, form: Any, specs: Mapping[str, str], relabel: np.ndarray
+) -> tuple[dict[str, Records], dict[str, np.ndarray]]:
+    """The same of texts without labels; whole documents are held out, then packed."""
+    records: dict[str, Records] = {n: Packed(builder, spec, form) for n, spec in specs.items()}
+    if 'validation' not in specs and config.holdout:
+        documents = np.arange(len(Records(builder, config.train, None)))
+        held = splits.draw_holdout(np.zeros(len(documents)), config.holdout, seed)
+        records['validation'] = Packed(builder, config.train, form, held)
+        records['train'] = Packed(builder, config.train, form, np.delete(documents, held))
+    for name, part in records.items():
+        if not len(part):
+            raise UserError(f'config.data.{name}: its documents have no words.')
+    return records, {n: np.arange(len(part), dtype=np.int32) for n, part in records.items()}
 
 
 def _kept(name: str, records: Records, relabel: np.ndarray) -> np.ndarray:

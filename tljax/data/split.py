@@ -75,7 +75,8 @@ class Records:
 
         parser = self._parser(*names)
         skip = dict.fromkeys(names, tfds.decode.SkipDecoding())
-        for row, record in self._scan(range(len(self)), f'{" and ".join(names)} of {self.spec}'):
+        label = f'{" and ".join(names)} of {self.spec}'
+        for row, record in self._scan(range(len(self._raw)), label):
             try:
                 yield parser.deserialize_example_np(record, decoders=skip)
             except Exception as error:
@@ -150,6 +151,7 @@ class Split:
       rows: which of those, (n,) int32, ascending.
       relabel: stored label to label, (stored classes,) int32.
       in_memory: whether `arrays()` is meant to be used rather than `stream`.
+      labelled: whether examples have labels; without, `labels()` are zeros.
     """
 
     name: str
@@ -157,6 +159,7 @@ class Split:
     rows: np.ndarray
     relabel: np.ndarray
     in_memory: bool
+    labelled: bool = True
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -176,7 +179,9 @@ class Split:
 
     @functools.cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
-        arrays = {**self.records.decoded(self.rows), 'label': self.labels()}
+        arrays = self.records.decoded(self.rows)
+        if self.labelled:
+            arrays['label'] = self.labels()
         for array in arrays.values():
             array.flags.writeable = False
         return arrays
@@ -195,4 +200,4 @@ class Source:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         split = self.split
         parts, stored = split.records.example(int(split.rows[index]))
-        return {**parts, 'label': split.relabel[stored]}
+        return {**parts, 'label': split.relabel[stored]} if split.labelled else parts

@@ -50,12 +50,16 @@ class Backbone(Stack):
         tokens_BxL = batch['tokens']
         length = tokens_BxL.shape[1]
         text.check_length(length, self.position.num_embeddings)
-        x_BxLxD = self.token(tokens_BxL) + self.position(jnp.arange(length))[None]
+        places = batch.get('positions')
+        places = jnp.arange(length)[None] if places is None else places
+        x_BxLxD = self.token(tokens_BxL) + self.position(places)
         x_BxLxD = self.dropout(x_BxLxD, rngs=rngs)
         mask = jnp.tril(jnp.ones((1, 1, length, length), bool))
         padding = text.padding_mask(batch)
         if padding is not None:
             mask = mask & padding
+        if batch.get('segments') is not None:
+            mask = mask & text.within_segments(batch['segments'])
         return self.norm(self.through(x_BxLxD, mask, rngs))
 
 
@@ -63,7 +67,8 @@ class Gpt2(nnx.Module):
     """A causal transformer (Radford et al. 2019, section 2.3) and its head.
 
     A batch has `tokens` (B, L) int32, and if wanted `mask` (B, L), 0 at padding. Positions are
-    counted from the first column, so padding belongs on the right.
+    counted from the first column, so padding belongs on the right; or they are `positions` (B, L).
+    Of several documents in a row `segments` (B, L) are the numbers; none looks into another.
     Weights start as in the paper and the original implementation: normals of deviation 0.02,
     of 0.01 for positions, those that add to the residual stream divided by the square root of
     the number of such additions, 2 * layers; biases at zero.

@@ -49,6 +49,15 @@ def padding_mask(batch: Batch) -> jax.Array | None:
     return (batch['mask'] > 0).reshape(batch_size, 1, 1, length)
 
 
+def within_segments(segments_BxL: jax.Array) -> jax.Array:
+    """(B, 1, L, L), True where both tokens are of one document.
+
+    >>> within_segments(jnp.array([[1, 1, 2]]))[0, 0].astype(int).tolist()
+    [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
+    """
+    return segments_BxL[:, None, :, None] == segments_BxL[:, None, None, :]
+
+
 def mean_token(x_BxLxD: jax.Array, mask_BxL: jax.Array | None) -> jax.Array:
     """Mean over the tokens that are not padding, in float32; zeros where all is padding.
 

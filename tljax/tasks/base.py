@@ -5,11 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 
 from tljax.errors import UserError, nearest
 from tljax.tasks import counts as counts_lib
 
-TASKS = {'classification': 'tljax.tasks.classification:Classification'}
+TASKS = {
+    'classification': 'tljax.tasks.classification:Classification',
+    'language_modelling': 'tljax.tasks.language_modelling:LanguageModelling',
+}
 Batch = Mapping[str, jax.Array]
 
 
@@ -58,6 +62,7 @@ def create(
     config: Mapping[str, Any],
     label_names: tuple[str, ...],
     counts: Callable[[], Sequence[int]] | None = None,
+    vocabulary: int = 0,
 ) -> Task:
     """The task that `config.task` names.
 
@@ -65,6 +70,7 @@ def create(
       config: the section `config.task`.
       label_names: of the classes.
       counts: gives the training examples of each class, for a task that weighs classes.
+      vocabulary: tokens of the texts, for a task that gives tokens.
 
     Raises:
       UserError: there is no such task.
@@ -74,7 +80,9 @@ def create(
     if name not in TASKS:
         raise UserError(f'config.task.name: no task {name!r}.{nearest(name, TASKS)}')
     module, _, attribute = TASKS[name].partition(':')
-    if arguments.pop('balance', 'none') == 'loss':
+    if name == 'language_modelling':
+        arguments['vocabulary'] = vocabulary
+    if arguments.pop('balance', 'none') == 'loss' and name == 'classification':
         arguments['counts'] = tuple(counts()) if counts else ()
     return getattr(importlib.import_module(module), attribute)(label_names, **arguments)
 
@@ -88,4 +96,5 @@ def mean_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
     weight = float(sums['weight'])
     apart = ('weight', *counts_lib.COUNTS)
     means = {name: float(value) / weight for name, value in sums.items() if name not in apart}
-    return means | counts_lib.metrics(sums)
+    words = {'perplexity': float(np.exp(min(means['loss'], 700.0)))} if 'top5' in means else {}
+    return means | words | counts_lib.metrics(sums)

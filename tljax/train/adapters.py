@@ -253,7 +253,7 @@ def of_card(card: Mapping[str, Any]) -> Model | None:
     pairs = chosen_by(card)
     if not pairs:
         return None
-    outputs = len(card['label_names'])
+    outputs = card.get('outputs', len(card['label_names']))
     return model_of({**card, 'injected': pairs, 'outputs': outputs})
 
 

@@ -226,7 +226,10 @@ def build(
     if data is None:
         data = opened(json.dumps(config_lib.plain(config)['data']), config.seed)
     data.subset(config.seed)  # too few labels are found here, before anything is trained
-    task = tasks.create(config.task, data.label_names, lambda: class_counts(data, config.seed))
+    vocabulary = data.form.tokenizer.vocabulary if 'words' in data.example else 0
+    task = tasks.create(
+        config.task, data.label_names, lambda: class_counts(data, config.seed), vocabulary
+    )
     check_vocabulary(config, data)
     injected = source is not None if injected is None else injected
     inject = injector_of(config) if injected else None

@@ -76,7 +76,7 @@ def read(model: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if injected := adapters.of_card(card):
         leaves = merged(injected, leaves)
     arguments = {**models.arguments(config.model.name), **config.model.to_dict()}
-    outputs, example = len(card['label_names']), card['example']
+    outputs, example = card.get('outputs', len(card['label_names'])), card['example']
     return leaves, about(arguments, outputs, example, own_card(config, card))
 
 

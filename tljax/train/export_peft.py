@@ -50,7 +50,7 @@ def export(workdir: Path, output: Path, *, quiet: bool = False) -> Path:
         'source_card': {k: v for k, v in (experiment.card or {}).items() if k in TOLD},
         'model': config_lib.plain(config.model),
         'example': card['example'],
-        'outputs': len(card['label_names']),
+        'outputs': card.get('outputs', len(card['label_names'])),
         'label_names': card['label_names'],
         'title': card['title'],
         'data': card['data'],

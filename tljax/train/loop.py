@@ -298,6 +298,7 @@ class Run:
             'data': experiment.data.full_name,
             'synthetic': experiment.data.synthetic,
             'label_names': list(experiment.data.label_names),
+            'outputs': experiment.task.outputs,
             'example': {k: list(x.shape) for k, x in experiment.data.example.items()},
             'task': config_lib.plain(self.config.task),
             'steps': self.step,

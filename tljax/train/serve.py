@@ -33,7 +33,7 @@ def evaluate(config: ConfigDict, workdir: Path, split: str) -> dict[str, float]:
     Raises:
       UserError: the workdir holds no trained model of this config.
     """
-    experiment, variables = _trained(config, workdir)
+    experiment, variables = trained(config, workdir)
     kept = workdir / f'evaluation-{split}.json'
     if split == 'test' and kept.exists():
         return read_json(kept)
@@ -56,8 +56,10 @@ def predict(config: ConfigDict, workdir: Path, source: Path) -> list[dict[str, A
     Raises:
       UserError: no trained model, no such file, or a file that is no image.
     """
-    experiment, variables = _trained(config, workdir)
+    experiment, variables = trained(config, workdir)
     form = experiment.data.form
+    if 'words' in form.parts:
+        raise UserError('A model of the next word continues a text: use --prompt=TEXT.')
     textual = 'image' not in form.parts
     files = _files(source, TEXTS if textual else IMAGES)
     bits = config.data.bits if config.data.name in THE_USERS else 0
@@ -77,7 +79,7 @@ def predict(config: ConfigDict, workdir: Path, source: Path) -> list[dict[str, A
     return lines
 
 
-def _trained(config: ConfigDict, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
+def trained(config: ConfigDict, workdir: Path) -> tuple[Experiment, dict[str, Any]]:
     claim = workdir / 'config.json'
     if claim.exists() and read_json(claim).get('command') == 'compare':
         raise UserError(

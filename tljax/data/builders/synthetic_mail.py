@@ -6,9 +6,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-NAMES = (
-    'Anna Ben Carla David Elif Farid Grace Hanna Ivan Jo Karim Lena Maria Noor Olga Paul'.split()
-)  # noqa: SIM905
+NAMES = 'Anna Ben Carla David Elif Farid Grace Hanna Ivan Jo Karim Lena Noor Paul'.split()  # noqa: SIM905
 PLACES = 'Leeds Lyon Porto Ghent Turin Oslo Riga Bonn Graz Cork Brno Malmo'.split()  # noqa: SIM905
 DAYS = 'Monday Tuesday Wednesday Thursday Friday Saturday Sunday tomorrow tonight'.split()  # noqa: SIM905
 THINGS = 'laptop camera bicycle jacket printer phone lamp watch chair headphones kettle bag'.split()  # noqa: SIM905

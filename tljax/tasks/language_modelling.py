@@ -1,0 +1,130 @@
+"""The next word of a text."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from tljax.errors import UserError
+
+METRICS = ('accuracy', 'top5', 'perplexity')
+NEEDS = ('tokens', 'segments', 'positions', 'words')
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModelling:
+    """Cross-entropy of each token given those before it in its document.
+
+    Metrics are by word, what stands between white space, so that tokenizers can be compared:
+    'perplexity', exp of the sum of all tokens' losses over the number of words; 'accuracy', the
+    share of words each of whose tokens is the likeliest one, given the true ones before it; 'top5',
+    where each is among the five likeliest.
+
+    Args:
+      label_names: of no use here.
+      vocabulary: tokens, the outputs of the model.
+      label_smoothing: as in classification.
+      metric: the headline.
+
+    Raises:
+      UserError: no such metric, or data without words.
+    """
+
+    label_names: tuple[str, ...]
+    vocabulary: int
+    label_smoothing: float = 0.0
+    metric: str = 'accuracy'
+
+    needs: ClassVar[tuple[str, ...]] = NEEDS
+
+    def __post_init__(self):
+        if not self.vocabulary:
+            raise UserError(
+                'config.task.name is language_modelling, and the data is no text without labels.'
+            )
+        if self.metric not in METRICS:
+            raise UserError(
+                f'config.task.metric is {self.metric!r}; language modelling takes one of {METRICS}.'
+            )
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.metric != 'perplexity'
+
+    @property
+    def ceiling(self) -> float:
+        return 1.0
+
+    @property
+    def chance(self) -> float:
+        """Of guessing any token; of words, which are of one token at least, at best this."""
+        return {'perplexity': self.vocabulary, 'top5': 5 / self.vocabulary}.get(
+            self.metric, 1 / self.vocabulary
+        )
+
+    @property
+    def outputs(self) -> int:
+        return self.vocabulary
+
+    def loss(self, model: Any, batch: Mapping[str, jax.Array], rng: jax.Array):
+        logits_BxLxV = model(batch, rngs=nnx.Rngs(dropout=rng))[:, :-1]
+        next_BxL, real_BxL = batch['tokens'][:, 1:], learnt(batch)
+        if self.label_smoothing:
+            hot = optax.smooth_labels(
+                jax.nn.one_hot(next_BxL, self.vocabulary), self.label_smoothing
+            )
+            losses_BxL = optax.softmax_cross_entropy(logits_BxLxV, hot)
+        else:
+            losses_BxL = optax.softmax_cross_entropy_with_integer_labels(logits_BxLxV, next_BxL)
+        hits_BxL = (logits_BxLxV.argmax(-1) == next_BxL) * real_BxL
+        count = jnp.maximum(real_BxL.sum(), 1)
+        return (losses_BxL * real_BxL).sum() / count, {'token_accuracy': hits_BxL.sum() / count}
+
+    def sums(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        logits_BxLxV = model(batch)[:, :-1]
+        next_BxL, real_BxL = batch['tokens'][:, 1:], learnt(batch)
+        losses_BxL = optax.softmax_cross_entropy_with_integer_labels(logits_BxLxV, next_BxL)
+        true_BxLx1 = jnp.take_along_axis(logits_BxLxV, next_BxL[:, :, None], -1)
+        above_BxL = (logits_BxLxV > true_BxLx1).sum(-1)
+        words_BxL = jnp.where(real_BxL > 0, batch['words'][:, 1:], 0)
+        weight_B = batch['weight']
+        return {
+            'loss': ((losses_BxL * real_BxL).sum(1) * weight_B).sum(),
+            'accuracy': (hits(words_BxL, above_BxL < 1) * weight_B).sum(),
+            'top5': (hits(words_BxL, above_BxL < 5) * weight_B).sum(),
+            'weight': (words_BxL.max(1) * weight_B).sum(),
+        }
+
+    def predict(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        return {'logits': model(batch)}
+
+    def describe(self, predictions: Mapping[str, Any], row: int) -> dict[str, Any]:
+        """The likeliest token after the last."""
+        return {'token': int(predictions['logits'][row, -1].argmax())}
+
+
+def learnt(batch: Mapping[str, jax.Array]) -> jax.Array:
+    """(B, L - 1) float32: 1 where the next token is of the same document."""
+    segments_BxL = batch['segments']
+    same = (segments_BxL[:, 1:] == segments_BxL[:, :-1]) & (segments_BxL[:, 1:] > 0)
+    return same.astype(jnp.float32)
+
+
+def hits(words_BxL: jax.Array, right_BxL: jax.Array) -> jax.Array:
+    """How many words have no wrong token, (B,).
+
+    Args:
+      words_BxL: the word of each token, 1, 2, ...; 0 is none.
+      right_BxL: whether it was predicted.
+
+    >>> hits(jnp.array([[1, 1, 0, 2, 3]]), jnp.array([[True, False, False, True, True]])).tolist()
+    [2.0]
+    """
+    length = words_BxL.shape[1]
+    of_word_BxLxW = jax.nn.one_hot(words_BxL, length + 1)[:, :, 1:]
+    wrong_BxW = jnp.einsum('blw,bl->bw', of_word_BxLxW, 1.0 - right_BxL)
+    return ((of_word_BxLxW.sum(1) > 0) & (wrong_BxW == 0)).sum(1).astype(jnp.float32)

@@ -10,7 +10,7 @@ import pytest
 from tljax import models
 from tljax.pretrained import shelf
 from tljax.pretrained.identify import PORTERS, all_schemes
-from tljax.pretrained.inputs import KEYS
+from tljax.pretrained.inputs import IMAGE
 
 FILES = sorted(shelf.CARDS.glob('*.toml'))
 WRITTEN = ('name', 'title', 'task', 'modality', 'architecture', 'scheme', 'uris', 'licence')
@@ -53,7 +53,7 @@ def test_what_a_card_declares_can_be_built_and_applied(path):
     config = {'name': card.architecture, **card.arguments}
     assert models.build(config, EXAMPLES[card.modality], outputs).shapes()['params']
     if card.modality == 'image':
-        assert card.input.keys() == set(KEYS)
+        assert card.input.keys() == set(IMAGE)
         assert len(card.input['mean']) == len(card.input['std']) == card.input['channels'] == 3
         assert card.input['resize'] == 0 or card.input['resize'] >= card.input['image_size']
     elif card.modality == 'text':

@@ -13,8 +13,9 @@ from tljax.pretrained import shelf
 from tljax.pretrained.locations import is_remote, locate
 from tljax.pretrained.shelf import Card
 
+IMAGE = ('image_size', 'resize', 'interpolation', 'channels', 'mean', 'std')
 TEXT = ('tokenizer', 'length')
-KEYS = ('image_size', 'resize', 'interpolation', 'channels', 'mean', 'std', *TEXT)
+KEYS = (*IMAGE, *TEXT)
 TRAINED = 'bpe('  # a tokenizer that belongs to a recipe's own texts
 
 

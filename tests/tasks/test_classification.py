@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tljax.config import default
 from tljax.errors import UserError
-from tljax.tasks import create, mean_metrics
+from tljax.tasks import Target, create
+from tljax.tasks.classification import Classification
 
 LOGITS = np.array([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0]], np.float32)
-TASK = create({'name': 'classification'}, ('a', 'b', 'c'))
+TASK = Classification(('a', 'b', 'c'))
 
 
 def model(batch, rngs=None):
@@ -26,7 +28,7 @@ def test_loss_is_the_mean_cross_entropy(key):
 
 
 def test_label_smoothing(key):
-    smooth = create({'name': 'classification', 'label_smoothing': 0.3}, ('a', 'b', 'c'))
+    smooth = Classification(('a', 'b', 'c'), label_smoothing=0.3)
     batch = {'logits': LOGITS[:1], 'label': np.array([0])}
     log_probabilities = LOGITS[0] - np.log(np.exp(LOGITS[0]).sum())
     by_hand = -(np.array([0.8, 0.1, 0.1]) * log_probabilities).sum()
@@ -35,7 +37,7 @@ def test_label_smoothing(key):
 
 def test_sums_leave_padding_out_and_add_up():
     batch = {'logits': LOGITS, 'label': np.array([0, 1, 0]), 'weight': np.array([1.0, 1.0, 0.0])}
-    assert mean_metrics(TASK.sums(model, batch))['accuracy'] == 1.0
+    assert TASK.metrics(TASK.sums(model, batch))['accuracy'] == 1.0
     parts = [TASK.sums(model, {k: v[rows] for k, v in batch.items()}) for rows in ([0], [1, 2])]
     whole = TASK.sums(model, batch)
     together = jax.tree.map(jnp.add, *parts)
@@ -54,17 +56,16 @@ def test_chance_and_wrong_tasks():
     assert TASK.chance == pytest.approx(1 / 3)
     assert TASK.outputs == 3
     with pytest.raises(UserError, match='two classes'):
-        create({'name': 'classification'}, ('only',))
+        Classification(('only',))
     with pytest.raises(UserError, match="Did you mean 'classification'"):
-        create({'name': 'clasification'}, ('a', 'b'))
+        create({**default().task, 'name': 'clasification'}, Target(('a', 'b')))
 
 
 def test_classes_weigh_alike_however_rare(key):
     counts = (6, 2, 1)
     rows = np.repeat([0, 1, 2], counts)
-    balanced = create(
-        {'name': 'classification', 'balance': 'loss'}, ('a', 'b', 'c'), lambda: counts
-    )
+    section = {**default().task, 'balance': 'loss'}
+    balanced = create(section, Target(('a', 'b', 'c'), counts=lambda: counts))
     batch = {'logits': LOGITS[rows], 'label': rows}
     of_class = [
         float(TASK.loss(model, {'logits': LOGITS[[c]], 'label': np.array([c])}, key)[0])
@@ -77,5 +78,5 @@ def test_classes_weigh_alike_however_rare(key):
 
 
 def test_a_class_without_examples_weighs_nothing():
-    task = create({'name': 'classification', 'balance': 'loss'}, ('a', 'b'), lambda: (4, 0))
+    task = Classification(('a', 'b'), counts=(4, 0))
     assert task.weights().tolist() == [0.5, 0.0]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from tljax.tasks import base, counts
+from tljax.tasks import counts
 
 
 def summed(logits, label, weight, size):
@@ -66,4 +66,3 @@ def test_what_is_not_defined_is_left_out():
     logits, label = np.zeros((3, 2), np.float32), np.ones(3, int)
     found = counts.metrics(summed(logits, label, np.ones(3), 3))
     assert set(found) == {'balanced_accuracy', 'macro_f1'}
-    assert base.mean_metrics({'weight': 2.0, 'loss': 1.0}) == {'loss': 0.5}

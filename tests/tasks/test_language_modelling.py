@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from tljax import models
+from tljax.config import default
 from tljax.data.text import tokenizer as tokenizers
 from tljax.data.text.packing import PackedForm
 from tljax.errors import UserError
-from tljax.tasks import base
-from tljax.tasks.base import create, mean_metrics
+from tljax.tasks.base import Target, create
+from tljax.tasks.language_modelling import LanguageModelling
 
 TEXTS = ['the cat sat on the mat', 'a dog and a cat', 'the mat of the dog, and the hat']
 TOKENIZER = tokenizers.trained(TEXTS * 3, 275)
 SIZE = TOKENIZER.vocabulary
-TASK = create({'name': 'language_modelling', 'metric': 'perplexity'}, (), vocabulary=SIZE)
+TASK = LanguageModelling(SIZE, metric='perplexity')
 
 
 def batch_of(texts, length):
@@ -58,7 +59,7 @@ def test_without_segments_a_document_would_see_the_one_before():
 
 def test_metrics_do_not_depend_on_packing():
     def metrics(length):
-        return mean_metrics(TASK.sums(gpt2(), batch_of(TEXTS, length)))
+        return TASK.metrics(TASK.sums(gpt2(), batch_of(TEXTS, length)))
 
     one, other = metrics(64), metrics(18)
     assert len(batch_of(TEXTS, 18)['tokens']) > 1
@@ -73,7 +74,7 @@ def test_metrics_against_words_one_by_one():
     for at in range(0, 40, 3):
         logits[0, at : at + 2, :] -= 3 * np.eye(SIZE)[batch['tokens'][0, at + 1 : at + 3]] - 3
         logits[0, at, batch['tokens'][0, at + 1]] += 9
-    found = mean_metrics(TASK.sums(lambda _: jnp.asarray(logits), batch))
+    found = TASK.metrics(TASK.sums(lambda _: jnp.asarray(logits), batch))
     loss, by_word = 0.0, {}
     for at in range(1, 64):
         if batch['segments'][0, at] and batch['segments'][0, at] == batch['segments'][0, at - 1]:
@@ -102,9 +103,8 @@ def test_the_loss_is_a_mean_over_tokens(key):
 
 def test_a_set_of_no_words_and_wrong_metrics_are_refused():
     with pytest.raises(UserError, match='no text without labels'):
-        create({'name': 'language_modelling'}, ('a', 'b'))
+        create({**default().task, 'name': 'language_modelling'}, Target(('a', 'b')))
     with pytest.raises(UserError, match=r"metric is 'auc'.*perplexity"):
-        create({'name': 'language_modelling', 'metric': 'auc'}, (), vocabulary=9)
+        LanguageModelling(9, metric='auc')
     assert not TASK.higher_is_better
-    assert create({'name': 'language_modelling'}, (), vocabulary=9).higher_is_better
-    assert base.TASKS.keys() >= {'language_modelling'}
+    assert LanguageModelling(9).higher_is_better

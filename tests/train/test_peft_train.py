@@ -10,13 +10,14 @@ import pytest
 import small_models
 
 from tljax import config as config_lib
-from tljax import tasks, trees
+from tljax import trees
+from tljax.tasks.classification import Classification
 from tljax.train import optimizer
 from tljax.train import state as state_lib
 from tljax.train import step as step_lib
 from tljax.transfer import policies
 
-TASK = tasks.create({'name': 'classification'}, ('a', 'b', 'c'))
+TASK = Classification(('a', 'b', 'c'))
 BATCH = 8
 QUICK = {('convnet', 'lora')}
 SEQUENCES = ('lora', 'dora', 'adapter(size=4)', 'ia3', 'prefix(length=3)', 'prompt(length=3)')

@@ -8,7 +8,8 @@ import pytest
 import small_models
 
 from tljax import config as config_lib
-from tljax import models, tasks, trees
+from tljax import models, trees
+from tljax.tasks.classification import Classification
 from tljax.train import plan
 from tljax.train.experiment import Experiment, flat_variables, program
 from tljax.transfer import phases
@@ -33,7 +34,7 @@ def experiment_of(name, policy, **sections):
     labelled = {**example, 'label': jax.ShapeDtypeStruct((), np.int32)}
     data = SimpleNamespace(example=labelled, subset=lambda seed: np.arange(20))
     model = models.build(config.model, example, 3)
-    task = tasks.create(config.task, ('a', 'b', 'c'))
+    task = Classification(('a', 'b', 'c'))
     laid = phases(policy, 20, model.outline())
     return Experiment(config, data, task, model, laid, {}, None, None)
 

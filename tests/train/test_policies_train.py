@@ -9,15 +9,16 @@ import pytest
 import small_models
 
 from tljax import config as config_lib
-from tljax import tasks, trees
+from tljax import trees
 from tljax.errors import UserError
 from tljax.models.build import MODELS
+from tljax.tasks.classification import Classification
 from tljax.train import optimizer
 from tljax.train import state as state_lib
 from tljax.train import step as step_lib
 from tljax.transfer import policies
 
-TASK = tasks.create({'name': 'classification'}, ('a', 'b', 'c'))
+TASK = Classification(('a', 'b', 'c'))
 SLOW_TO_COMPILE = ('bit', 'efficientnet_lite', 'resnet')
 CHANGES = {'alexnet': dict(hidden=16)}
 STEPS, BATCH = 2, 8

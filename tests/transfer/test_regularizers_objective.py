@@ -10,16 +10,17 @@ import pytest
 import small_models
 from flax import nnx
 
-from tljax import tasks, trees
+from tljax import trees
 from tljax.errors import UserError
 from tljax.models import batch_stats_of, merge
+from tljax.tasks.classification import Classification
 from tljax.train.experiment import flat_variables
 from tljax.transfer import regularizers
 from tljax.transfer.regularizers import hooks, objective
 
 pytestmark = pytest.mark.slow
 
-TASK = tasks.create({'name': 'classification'}, ('a', 'b', 'c'))
+TASK = Classification(('a', 'b', 'c'))
 SOURCE_OUTPUTS = 5
 TEXT_AND_SOUND = ('bert', 'gpt2', 'wav2vec2')
 ALL = small_models.sampled(
@@ -352,7 +353,7 @@ def test_the_loss_of_mixed_examples_is_the_mixture_of_two_losses():
         return -((1 - smoothing) * log[rows, label] + smoothing * log.mean(-1))
 
     expected = (share * smoothed(first) + (1 - share) * smoothed(second)).mean()
-    task = tasks.create({'name': 'classification', 'label_smoothing': smoothing}, ('a', 'b', 'c'))
+    task = Classification(('a', 'b', 'c'), smoothing)
     batch = {
         'label': jnp.asarray(first),
         'other_label': jnp.asarray(second),

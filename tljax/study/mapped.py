@@ -15,7 +15,6 @@ from tljax import trees
 from tljax.data import eval_batches
 from tljax.errors import RunError
 from tljax.study.runs import Arm, RunRecord, RunSpec, shown_of
-from tljax.tasks import mean_metrics
 from tljax.train import experiment as experiment_lib
 from tljax.train import reference
 from tljax.train import step as step_lib
@@ -285,10 +284,10 @@ class _Group:
         return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
     def _records(self, curves, test, seconds, bad_steps) -> list[RunRecord]:
-        name = self.arm.experiment.task.metric
+        task = self.arm.experiment.task
 
         def metric(sums, run):
-            return mean_metrics({key: value[run] for key, value in sums.items()})[name]
+            return task.metrics({key: value[run] for key, value in sums.items()})[task.metric]
 
         return [
             RunRecord(

@@ -15,7 +15,6 @@ import numpy as np
 from tljax import mesh as mesh_lib
 from tljax import trees
 from tljax.data import Order
-from tljax.tasks import mean_metrics
 from tljax.train import experiment as experiment_lib
 from tljax.train import norms, reference
 from tljax.train import step as step_lib
@@ -151,7 +150,8 @@ class Arm:
     def metric(self, evaluate: Any, feed: Feed, params: Any, batch_stats: Any) -> float:
         """The task's headline metric over a feed."""
         sums = feed.evaluate(evaluate, params, batch_stats)
-        return mean_metrics(sums)[self.experiment.task.metric]
+        task = self.experiment.task
+        return task.metrics(sums)[task.metric]
 
     def run(self, spec: RunSpec, tick: Callable[[int], None]) -> RunRecord:
         """One run by itself.

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from tljax.study.runs import Arm, RunSpec
-from tljax.tasks import mean_metrics
 from tljax.train.experiment import Experiment
 from tljax.train.feed import Feed
 
@@ -72,10 +71,11 @@ class Watched(Arm):
     def metric(self, evaluate: Any, feed: Feed, params: Any, batch_stats: Any) -> float:
         """The headline metric on validation; all of both are noted."""
         assert self._sample is not None
-        train = mean_metrics(self._sample.evaluate(self.evaluate, params, batch_stats))
-        validation = mean_metrics(feed.evaluate(evaluate, params, batch_stats))
+        task = self.experiment.task
+        train = task.metrics(self._sample.evaluate(self.evaluate, params, batch_stats))
+        validation = task.metrics(feed.evaluate(evaluate, params, batch_stats))
         self._seen.append((train, validation))
-        return validation[self.experiment.task.metric]
+        return validation[task.metric]
 
 
 def sampled(subset: np.ndarray) -> np.ndarray:

@@ -1,5 +1,5 @@
 """Tasks: what is learnt. A task knows nothing of transfer."""
 
-from tljax.tasks.base import Task, create, mean_metrics
+from tljax.tasks.base import Target, Task, create
 
-__all__ = ['Task', 'create', 'mean_metrics']
+__all__ = ['Target', 'Task', 'create']

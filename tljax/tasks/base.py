@@ -1,20 +1,36 @@
 """What every task gives, and how one is found by name."""
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
-import numpy as np
 
 from tljax.errors import UserError, nearest
-from tljax.tasks import counts as counts_lib
 
 TASKS = {
     'classification': 'tljax.tasks.classification:Classification',
     'language_modelling': 'tljax.tasks.language_modelling:LanguageModelling',
 }
 Batch = Mapping[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What a task may need to know of the data.
+
+    Attributes:
+      label_names: of the classes.
+      example: shape and dtype of each of an example's arrays.
+      vocabulary: tokens of the texts, 0 without texts.
+      counts: gives the training examples of each class.
+    """
+
+    label_names: tuple[str, ...] = ()
+    example: Mapping[str, jax.ShapeDtypeStruct] = dataclasses.field(default_factory=dict)
+    vocabulary: int = 0
+    counts: Callable[[], Sequence[int]] = tuple
 
 
 class Task(Protocol):
@@ -43,10 +59,11 @@ class Task(Protocol):
         ...
 
     def sums(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
-        """Metrics as sums over examples, `weight` among them: they add up over batches.
+        """Metrics as sums over examples, scalars or vectors: they add up over batches."""
+        ...
 
-        Scalars, and vectors under the names of `tljax.tasks.counts`.
-        """
+    def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        """The metrics that such sums, of all batches, tell: 'loss' and the headline among them."""
         ...
 
     def predict(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -58,43 +75,24 @@ class Task(Protocol):
         ...
 
 
-def create(
-    config: Mapping[str, Any],
-    label_names: tuple[str, ...],
-    counts: Callable[[], Sequence[int]] | None = None,
-    vocabulary: int = 0,
-) -> Task:
-    """The task that `config.task` names.
-
-    Args:
-      config: the section `config.task`.
-      label_names: of the classes.
-      counts: gives the training examples of each class, for a task that weighs classes.
-      vocabulary: tokens of the texts, for a task that gives tokens.
+def create(config: Mapping[str, Any], target: Target) -> Task:
+    """The task that `config.task` names; each reads of that section what concerns it.
 
     Raises:
-      UserError: there is no such task.
+      UserError: there is no such task, or it makes no sense for this target.
     """
-    arguments = dict(config)
-    name = arguments.pop('name')
+    name = config['name']
     if name not in TASKS:
         raise UserError(f'config.task.name: no task {name!r}.{nearest(name, TASKS)}')
     module, _, attribute = TASKS[name].partition(':')
-    if name == 'language_modelling':
-        arguments['vocabulary'] = vocabulary
-    if arguments.pop('balance', 'none') == 'loss' and name == 'classification':
-        arguments['counts'] = tuple(counts()) if counts else ()
-    return getattr(importlib.import_module(module), attribute)(label_names, **arguments)
+    return getattr(importlib.import_module(module), attribute).create(config, target)
 
 
-def mean_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
-    """Turns sums over examples into means, and counts of classes into what they tell.
+def means(sums: Mapping[str, Any]) -> dict[str, float]:
+    """Sums over examples, `weight` among them, as means.
 
-    >>> mean_metrics({'weight': 4.0, 'accuracy': 3.0})
+    >>> means({'weight': 4.0, 'accuracy': 3.0})
     {'accuracy': 0.75}
     """
     weight = float(sums['weight'])
-    apart = ('weight', *counts_lib.COUNTS)
-    means = {name: float(value) / weight for name, value in sums.items() if name not in apart}
-    words = {'perplexity': float(np.exp(min(means['loss'], 700.0)))} if 'top5' in means else {}
-    return means | words | counts_lib.metrics(sums)
+    return {name: float(value) / weight for name, value in sums.items() if name != 'weight'}

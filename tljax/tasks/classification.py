@@ -11,6 +11,7 @@ from flax import nnx
 
 from tljax.errors import UserError
 from tljax.tasks import counts as class_counts
+from tljax.tasks.base import Target, means
 
 METRICS = ('accuracy', 'balanced_accuracy', 'macro_f1', 'auc', 'recall_at_fpr')
 
@@ -53,6 +54,11 @@ class Classification:
                 f'takes one of {known}.'
             )
 
+    @classmethod
+    def create(cls, config: Mapping[str, Any], target: Target) -> 'Classification':
+        counts = tuple(target.counts()) if config['balance'] == 'loss' else ()
+        return cls(target.label_names, config['label_smoothing'], counts, config['metric'])
+
     @property
     def chance(self) -> float:
         """Of guessing every class as often; of two classes' scores, of any order."""
@@ -91,6 +97,10 @@ class Classification:
             'accuracy': (hits_B * weight_B).sum(),
             'weight': weight_B.sum(),
         }
+
+    def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        scalars = {name: value for name, value in sums.items() if name not in class_counts.COUNTS}
+        return means(scalars) | class_counts.metrics(sums)
 
     def predict(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         return {'probabilities': jax.nn.softmax(model(batch))}

@@ -2,17 +2,19 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
 from tljax.errors import UserError
+from tljax.tasks.base import Target, means
 
 METRICS = ('accuracy', 'top5', 'perplexity')
-NEEDS = ('tokens', 'segments', 'positions', 'words')
+LARGEST = 700.0  # nats whose exp is still a number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,31 +27,31 @@ class LanguageModelling:
     where each is among the five likeliest.
 
     Args:
-      label_names: of no use here.
       vocabulary: tokens, the outputs of the model.
       label_smoothing: as in classification.
       metric: the headline.
 
     Raises:
-      UserError: no such metric, or data without words.
+      UserError: no such metric.
     """
 
-    label_names: tuple[str, ...]
     vocabulary: int
     label_smoothing: float = 0.0
     metric: str = 'accuracy'
 
-    needs: ClassVar[tuple[str, ...]] = NEEDS
-
     def __post_init__(self):
-        if not self.vocabulary:
-            raise UserError(
-                'config.task.name is language_modelling, and the data is no text without labels.'
-            )
         if self.metric not in METRICS:
             raise UserError(
                 f'config.task.metric is {self.metric!r}; language modelling takes one of {METRICS}.'
             )
+
+    @classmethod
+    def create(cls, config: Mapping[str, Any], target: Target) -> 'LanguageModelling':
+        if 'words' not in target.example:
+            raise UserError(
+                'config.task.name is language_modelling, and the data is no text without labels.'
+            )
+        return cls(target.vocabulary, config['label_smoothing'], config['metric'])
 
     @property
     def higher_is_better(self) -> bool:
@@ -98,6 +100,10 @@ class LanguageModelling:
             'top5': (hits(words_BxL, above_BxL < 5) * weight_B).sum(),
             'weight': (words_BxL.max(1) * weight_B).sum(),
         }
+
+    def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        found = means(sums)
+        return found | {'perplexity': float(np.exp(min(found['loss'], LARGEST)))}
 
     def predict(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         return {'logits': model(batch)}

@@ -16,7 +16,6 @@ from tljax import config as config_lib
 from tljax import mesh as mesh_lib
 from tljax.data import Order
 from tljax.errors import UserError
-from tljax.tasks import mean_metrics
 from tljax.train import experiment as experiment_lib
 from tljax.train import norms, sources
 from tljax.train.experiment import Experiment, Variables
@@ -311,7 +310,8 @@ class Kitchen:
         """The task's metric, as the task gives it; None where it isn't finite."""
         variables = mesh_lib.put_replicated(self.mesh, self.nested(leaves))
         sums = self.feed.evaluate(self.evaluate, variables['params'], variables['batch_stats'])
-        value = mean_metrics(sums)[self.experiment.task.metric]
+        task = self.experiment.task
+        value = task.metrics(sums)[task.metric]
         return value if math.isfinite(value) else None
 
     def score(self, leaves: Leaves) -> float:

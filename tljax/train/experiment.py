@@ -226,11 +226,12 @@ def build(
     if data is None:
         data = opened(json.dumps(config_lib.plain(config)['data']), config.seed)
     data.subset(config.seed)  # too few labels are found here, before anything is trained
-    vocabulary = data.form.tokenizer.vocabulary if 'words' in data.example else 0
-    task = tasks.create(
-        config.task, data.label_names, lambda: class_counts(data, config.seed), vocabulary
-    )
-    check_vocabulary(config, data)
+    tokenizer = getattr(data.form, 'tokenizer', None)
+    vocabulary = tokenizer.vocabulary if tokenizer else 0
+    counts = functools.partial(class_counts, data, config.seed)
+    target = tasks.Target(data.label_names, data.example, vocabulary, counts)
+    task = tasks.create(config.task, target)
+    check_vocabulary(config, vocabulary)
     injected = source is not None if injected is None else injected
     inject = injector_of(config) if injected else None
     model = models.build(config.model, data.example, task.outputs, inject)
@@ -259,13 +260,12 @@ def class_counts(data: Data, seed: int) -> list[int]:
     return np.bincount(labels, minlength=len(data.label_names)).tolist()
 
 
-def check_vocabulary(config: ConfigDict, data: Data) -> None:
+def check_vocabulary(config: ConfigDict, vocabulary: int) -> None:
     """Raises UserError if the tokenizer has tokens that the model has no embedding for."""
-    tokenizer = getattr(data.form, 'tokenizer', None)
     known = config.model.get('vocabulary')
-    if tokenizer is not None and known is not None and tokenizer.vocabulary > known:
+    if known is not None and vocabulary > known:
         raise UserError(
-            f'config.data.tokenizer: it has {tokenizer.vocabulary} tokens, and '
+            f'config.data.tokenizer: it has {vocabulary} tokens, and '
             f'config.model.vocabulary is {known}. Use the tokenizer that the model was trained '
             'with (config.data.tokenizer), or raise model.vocabulary.'
         )

@@ -20,7 +20,6 @@ from tljax import trees
 from tljax.data import Order
 from tljax.errors import Interrupted, RunError, UserError
 from tljax.progress import Progress
-from tljax.tasks import mean_metrics
 from tljax.train import experiment as experiment_lib
 from tljax.train import norms
 from tljax.train import step as step_lib
@@ -246,11 +245,11 @@ class Run:
         evaluate, validation = self.ready.evaluate, self.ready.validation
         variables = self.variables()
         sums = validation.evaluate(evaluate, variables['params'], variables['batch_stats'])
-        values = mean_metrics(sums)
+        task = self.experiment.task
+        values = task.metrics(sums)
         if not all(map(math.isfinite, values.values())):
             raise RunError(self.diverged(self.step, checkpoints))
         writer.write(self.step, {f'validation/{name}': value for name, value in values.items()})
-        task = self.experiment.task
         progress.note(f'{task.metric} {values[task.metric]:.3f}')
         return values[task.metric] if task.higher_is_better else -values[task.metric]
 

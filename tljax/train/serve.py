@@ -12,7 +12,6 @@ from tljax import mesh as mesh_lib
 from tljax.data import load_images
 from tljax.data.prepared import THE_USERS
 from tljax.errors import UserError
-from tljax.tasks import mean_metrics
 from tljax.train import experiment as experiment_lib
 from tljax.train import step as step_lib
 from tljax.train.experiment import Experiment
@@ -39,7 +38,7 @@ def evaluate(config: ConfigDict, workdir: Path, split: str) -> dict[str, float]:
         return read_json(kept)
     feed = Feed(experiment.data.split(split), mesh_lib.data_mesh())
     sums = feed.evaluate(compiled_eval(experiment), variables['params'], variables['batch_stats'])
-    values = {**mean_metrics(sums), 'examples': int(sums['weight'])}
+    values = {**experiment.task.metrics(sums), 'examples': len(feed.subset)}
     write_json(kept, values)
     return values
 

@@ -13,7 +13,7 @@ from flax import nnx
 from tljax import config as config_lib
 from tljax import trees
 from tljax.models import Model, merge
-from tljax.tasks import create
+from tljax.tasks.classification import Classification
 from tljax.train import optimizer
 from tljax.train import state as state_lib
 from tljax.train.loop import own_buffers
@@ -22,7 +22,7 @@ from tljax.transfer import policies
 SMALL = dict(width=512, depth=6, batch=256, steps=5, repeats=5)
 FULL = dict(width=1024, depth=8, batch=512, steps=10, repeats=7)
 CLIP, STEPS = 1.0, 1000  # STEPS: length of a schedule that is constant here
-TASK = create({'name': 'classification'}, ('a', 'b'))
+TASK = Classification(('a', 'b'))
 
 
 class Wide(nnx.Module):

@@ -19,7 +19,7 @@ from tljax import models, trees
 from tljax.models import layers
 from tljax.pretrained import porter
 from tljax.pretrained.porters import resnet
-from tljax.tasks import create
+from tljax.tasks.classification import Classification
 from tljax.train import optimizer
 from tljax.train import state as state_lib
 from tljax.train.loop import own_buffers
@@ -28,7 +28,7 @@ SMALL = dict(depth=50, size_px=224, batch=4, repeats=3, bfloat16=1)
 FULL = dict(depth=50, size_px=224, batch=16, repeats=9, bfloat16=1)
 CLASSES, STEPS = 1000, 1000  # STEPS: length of a schedule that is constant here
 LR, MOMENTUM = 1e-3, 0.9
-TASK = create({'name': 'classification'}, tuple(map(str, range(CLASSES))))
+TASK = Classification(tuple(map(str, range(CLASSES))))
 FIRST = 'PyTorch'
 
 

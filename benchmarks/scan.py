@@ -16,7 +16,7 @@ from tljax import trees
 from tljax.data import normalise
 from tljax.models import Model, build
 from tljax.models.layers import shifted_slices_conv
-from tljax.tasks import create
+from tljax.tasks.classification import Classification
 from tljax.train import optimizer
 from tljax.train import state as state_lib
 from tljax.train import step as step_lib
@@ -59,7 +59,7 @@ def programs(convolution, chosen, device):
     decisions = {path: {'lr': 1.0} for path in trees.flatten(variables['params'])}
     tx = optimizer.direction(optim, decisions)
     factor = optimizer.schedule(optim, chosen.steps)
-    task = create({'name': 'classification'}, CLASSES)
+    task = Classification(CLASSES)
     step = common.split_step(model, task, tx, factor, decisions, normalise)
     state = state_lib.create(variables['params'], {}, tx, 1e-3, jax.random.key(1))
     frozen = jax.tree.map(lambda leaf: None, variables['params'])

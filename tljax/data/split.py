@@ -65,10 +65,6 @@ class Records:
                 arrays[name][index] = value
         return arrays
 
-    def images(self, rows: np.ndarray) -> np.ndarray:
-        """Decoded images, (len(rows), height, width, channels) uint8."""
-        return self.decoded(rows)['image']
-
     def stored(self, *names: str) -> Iterator[dict[str, Any]]:
         """These features of all rows in their order, as they are stored."""
         import tensorflow_datasets as tfds

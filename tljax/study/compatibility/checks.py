@@ -92,7 +92,7 @@ def pixels(data: Data) -> np.ndarray:
     chosen = leakage.positions(len(split), inputs.SAMPLE)
     if split.in_memory:
         return split.arrays()['image'][chosen]
-    return split.records.images(split.rows[chosen])
+    return split.records.decoded(split.rows[chosen])['image']
 
 
 def stored_shape(data: Data) -> tuple[Any, ...]:

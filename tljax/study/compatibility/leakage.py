@@ -82,7 +82,7 @@ def sample(split: Split, form: Form, most: int, near: bool) -> Sample:
     else:
         scale = 'stretch' if form.scale == 'none' else form.scale
         form = dataclasses.replace(form, scale=scale)
-        images = dataclasses.replace(split.records, form=form).images(rows)
+        images = dataclasses.replace(split.records, form=form).decoded(rows)['image']
     prints = pictures.prints(images, near)
     labels = split.labels()[chosen]
     return Sample(split.name, split.records.spec, rows, labels, len(split), prints)

@@ -45,3 +45,12 @@ def test_more_features_than_examples_fit_anything():
     rng = np.random.default_rng(2)
     y = Targets('classes', rng.integers(0, 4, 30))
     assert h_score(rng.normal(size=(30, 50)), y) == pytest.approx(3.0)
+
+
+def test_two_examples_leave_nothing_to_shrink():
+    x = np.array([[0.12573022, -0.13210486], [0.64042265, 0.10490012]])
+    y = Targets('classes', [0, 1])
+    assert shrinkage(spectrum_lib.of(x, centre=True)) == pytest.approx(0, abs=1e-12)
+    assert [shrunk_h_score(x, y), h_score(x, y)] == pytest.approx([1.0, 1.0])
+    assert plain_scores.shrunk_h_score(x, y.values) == pytest.approx(1.0)
+    assert plain_scores.shrunk_h_score(1e-8 * x, y.values) == pytest.approx(1.0)

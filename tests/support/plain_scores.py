@@ -44,7 +44,9 @@ def shrunk_h_score(features, labels):
     whole, between = covariance(features, labels)
     a, width = ledoit_wolf(features), features.shape[1]
     shrunk = (1 - a) * whole + a * np.trace(whole) / width * np.eye(width)
-    return float(np.trace(np.linalg.inv(shrunk) @ ((1 - a) * between)))
+    # Of two examples nothing is shrunk, so that the covariance has no inverse.
+    inverse = np.linalg.pinv(shrunk, rcond=TOLERANCE, hermitian=True)
+    return float(np.trace(inverse @ ((1 - a) * between)))
 
 
 def coding_rate(features, epsilon):

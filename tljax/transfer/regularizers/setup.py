@@ -148,6 +148,9 @@ def check(regularizer: Regularizer, module: Any, task: Any, example: Leaves) -> 
         'batch_norm': not norm
         and 'is about batch normalisation, and the model has none. Leave it out.',
         'relation': not labelled and 'needs one label an example. Leave it out.',
+        'attention': not labelled
+        and 'measures by one label an example which channels matter, and there is none. Set '
+        "attention='none', or leave it out.",
     }
     for need in sorted(regularizer.needs):
         if problem := problems.get(need):

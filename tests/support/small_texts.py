@@ -1,14 +1,19 @@
 """Two tiny tasks on texts, each with a set prepared once: which class, and which word is next."""
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import pytest
 import small_models
+from jax.sharding import AxisType
 
 from tljax import config as config_lib
+from tljax import mesh as mesh_lib
 from tljax.models import arguments
 from tljax.train import experiment as experiment_lib
 
@@ -77,3 +82,17 @@ def source_of(config: Any) -> experiment_lib.Source:
     variables = small_models.scattered(model)
     leaves = experiment_lib.flat_variables(jax.tree.map(np.asarray, variables))
     return experiment_lib.Source(leaves, {'title': 'made here'})
+
+
+@contextmanager
+def quickly() -> Iterator[None]:
+    """Compiles for one device and does not optimise: each program runs for a few steps only."""
+    mesh = jax.make_mesh((1,), ('data',), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    before = jax.config.read('jax_disable_most_optimizations')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mesh_lib, 'data_mesh', lambda: mesh)
+        jax.config.update('jax_disable_most_optimizations', True)
+        try:
+            yield
+        finally:
+            jax.config.update('jax_disable_most_optimizations', before)

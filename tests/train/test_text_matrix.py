@@ -5,8 +5,8 @@ import re
 import jax
 import numpy as np
 import pytest
+import small_models
 import small_texts
-from jax.sharding import AxisType
 
 from tljax import mesh as mesh_lib
 from tljax import trees
@@ -55,14 +55,8 @@ UNSEEN = '.*/attention/key/bias'
 
 @pytest.fixture(scope='module', autouse=True)
 def quickly():
-    """Compiled for one device and not optimised: each program runs for six steps only."""
-    mesh = jax.make_mesh((1,), ('data',), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
-    before = jax.config.read('jax_disable_most_optimizations')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mesh_lib, 'data_mesh', lambda: mesh)
-        jax.config.update('jax_disable_most_optimizations', True)
+    with small_texts.quickly():
         yield
-        jax.config.update('jax_disable_most_optimizations', before)
 
 
 @pytest.fixture(scope='module')
@@ -142,14 +136,10 @@ def check_losses(shown):
 
 
 QUICK = {(TASKS[0], 'lora(rank=2)'), (TASKS[1], 'surgical(block="last")')}
-EVERY = [
-    pytest.param(task, policy, marks=() if (task, policy) in QUICK else pytest.mark.slow)
-    for task in TASKS
-    for policy in POLICIES
-]
+EVERY = [(task, policy) for task in TASKS for policy in POLICIES]
 
 
-@pytest.mark.parametrize(('task', 'policy'), EVERY)
+@pytest.mark.parametrize(('task', 'policy'), small_models.sampled(EVERY, QUICK, every=1))
 def test_what_a_policy_trains_moves_and_the_rest_stays(walk, task, policy):
     before, after, shown, _ = walk(task, policy, prefix__cache='off')
     assert len(shown) == 6
@@ -181,8 +171,10 @@ def test_from_scratch_nothing_is_loaded_and_all_is_trained(experiment, task):
 OWN_HEAD = {'classification': {}, 'language_modelling': {'tied': False}}
 
 
-@pytest.mark.parametrize('policy', ['linear_probe', 'head_then_full'])
-@pytest.mark.parametrize('task', [TASKS[0], pytest.param(TASKS[1], marks=pytest.mark.slow)])
+PROBES = [(task, policy) for task in TASKS for policy in ('linear_probe', 'head_then_full')]
+
+
+@pytest.mark.parametrize(('task', 'policy'), small_models.sampled(PROBES, PROBES[:1], every=1))
 def test_probes_are_the_same_behind_kept_features(walk, task, policy):
     shown = {}
     for cache in ('on', 'off'):

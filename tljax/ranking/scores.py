@@ -252,14 +252,18 @@ def check_defined(chosen: Score, targets: Targets, classifier: bool) -> None:
     tljax.ranking.targets.NotDefined: logme is not defined for detection or segmentation: it is the
     evidence of one linear model a target column.
     """
-    if targets.kind not in chosen.kinds:
-        task = TASKS[targets.kind]
-        raise NotDefined(f'{chosen.name} is not defined for {task}: {chosen.why_not}.')
+    check_kind(chosen, targets.kind)
     if chosen.needs == 'probabilities' and not classifier:
         raise NotDefined(
             f"{chosen.name} needs the probabilities of the source's own classes, and this source "
             'has no classifier.'
         )
+
+
+def check_kind(chosen: Score, kind: str) -> None:
+    """Raises `NotDefined` where a score has no variant for a kind of targets."""
+    if kind not in chosen.kinds:
+        raise NotDefined(f'{chosen.name} is not defined for {TASKS[kind]}: {chosen.why_not}.')
 
 
 def inputs(

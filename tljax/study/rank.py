@@ -15,7 +15,7 @@ from tljax import config as config_lib
 from tljax.data import Data
 from tljax.errors import UserError, nearest
 from tljax.progress import Progress
-from tljax.ranking.scores import SCORES, score
+from tljax.ranking.scores import SCORES, check_kind, score
 from tljax.ranking.spectrum import Features
 from tljax.ranking.targets import NotDefined, Targets
 from tljax.study import compatibility
@@ -102,6 +102,7 @@ def rank(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Ranking:
     names = chosen_scores(config)
     check(workdir, config, 'rank')
     listed = contenders_lib.contenders(config, quiet=quiet)
+    check_task(config.rank.by, experiment_lib.build(listed[0].config, None).task.kind)
     claim(workdir, config, 'rank')
     scored = []
     with Progress(len(listed), 'source', quiet=quiet) as progress:
@@ -114,6 +115,23 @@ def rank(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Ranking:
     scored = in_order(scored, by)
     findings = compatibility.check_target(scored[0].extracted.experiment.data)
     return Ranking(config, names, scored, findings, time.monotonic() - began)
+
+
+def check_task(by: str, kind: str) -> None:
+    """Raises UserError if the deciding score is not defined for a task's kind of targets."""
+    try:
+        check_kind(SCORES[by], kind)
+    except NotDefined as error:
+        others = [name for name, one in SCORES.items() if kind in one.kinds]
+        remedy = (
+            f'Take one of {", ".join(others)}.'
+            if others
+            else (
+                'No score is. Compare each source with scratch instead: `launch.py compare`, with '
+                '--config.source.uri.'
+            )
+        )
+        raise UserError(f'config.rank.by: {error} {remedy}') from None
 
 
 def in_order(scored: list[Scored], by: str) -> list[Scored]:
@@ -202,7 +220,8 @@ def all_scores(
     names: tuple[str, ...], found: Extracted, seed: int
 ) -> tuple[dict[str, float | None], dict[str, str], dict[str, float]]:
     """Scores by name, None where one is not defined; why it is not; the seconds of each."""
-    targets, features = Targets('classes', found.train.labels_N), Features(found.train.features_NxD)
+    kind = found.experiment.task.kind
+    targets, features = Targets(kind, found.train.labels_N), Features(found.train.features_NxD)
     scores: dict[str, float | None] = {}
     why_not, seconds = {}, {}
     for name in names:
@@ -221,7 +240,7 @@ def deciding(config: ConfigDict, found: Extracted) -> tuple[float | None, Array]
 
     def on(rows: Any) -> float:
         said = None if train.probabilities_NxS is None else train.probabilities_NxS[rows]
-        targets = Targets('classes', train.labels_N[rows])
+        targets = Targets(found.experiment.task.kind, train.labels_N[rows])
         return score(rank.by, train.features_NxD[rows], targets, said, config.seed)
 
     try:

@@ -173,8 +173,10 @@ def question(study: 'Study') -> str:
     """The study in one sentence."""
     experiment = study.arms['transfer'].experiment
     config, card = experiment.config, experiment.card or {}
-    shots = config.data.shots
-    labels = f'{shots} labels a class' if shots else 'all labels'
+    shots, each = config.data.shots, 'labels a class'
+    if not experiment.data.label_names:
+        each = 'examples'
+    labels = f'{shots} {each}' if shots else f'all {each.split()[0]}'
     source = card.get('title') or card.get('data') or config.source.uri
     return (
         f'Does a model trained on {source!r} help on {config.data.name!r} with {labels}, '

@@ -41,9 +41,11 @@ class Task(Protocol):
       chance: its value for guessing.
       ceiling: its best possible value, or None where there is none.
       higher_is_better: its direction.
+      kind: of what it asks of an example, one of `tljax.ranking.targets.KINDS`.
       outputs: size of the model's head.
     """
 
+    kind: str
     metric: str
     chance: float
     ceiling: float | None

@@ -38,6 +38,7 @@ class Classification:
     counts: tuple[int, ...] = ()
     metric: str = 'accuracy'
 
+    kind: ClassVar[str] = 'classes'
     ceiling: ClassVar[float] = 1.0
     higher_is_better: ClassVar[bool] = True
 

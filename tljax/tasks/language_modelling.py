@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,8 @@ class LanguageModelling:
     vocabulary: int
     label_smoothing: float = 0.0
     metric: str = 'accuracy'
+
+    kind: ClassVar[str] = 'tokens'
 
     def __post_init__(self):
         if self.metric not in METRICS:

@@ -19,6 +19,7 @@ from tljax.errors import UserError
 from tljax.train import experiment as experiment_lib
 from tljax.train import norms, sources
 from tljax.train.experiment import Experiment, Variables
+from tljax.train.export import tokenizer_of
 from tljax.train.feed import Feed
 from tljax.train.loop import compiled_eval
 from tljax.train.model_dir import load_model, save_model
@@ -349,9 +350,8 @@ def keep(
     manifest = first / 'model' / 'manifest.json'
     claim(workdir, config, 'average')
     write_json(workdir / 'splits.json', read_json(first / 'splits.json'))
-    save_model(
-        workdir / 'model', variables, card, read_json(manifest) if manifest.exists() else None
-    )
+    told = read_json(manifest) if manifest.exists() else None
+    save_model(workdir / 'model', variables, card, told, tokenizer_of(first))
     write_json(workdir / 'average.json', record)
 
 

@@ -1,5 +1,6 @@
 """A model written for others: safetensors, npz or Orbax, in our names or in a known scheme's."""
 
+import functools
 import json
 import os
 import shutil
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from tljax import models, pretrained, trees
+from tljax.data.text import tokenizer
 from tljax.errors import RunError, UserError, nearest
 from tljax.pretrained import Card, porter
 from tljax.pretrained.identify import all_schemes
 from tljax.pretrained.inputs import KEYS
+from tljax.pretrained.locations import locate
 from tljax.pretrained.shelf import UNKNOWN
 from tljax.train import adapters
 from tljax.train.model_dir import load_model, save_model
@@ -22,10 +25,13 @@ from tljax.train.workdir import held_config
 
 FORMATS = ('safetensors', 'npz', 'orbax')
 STATISTICS = ('mean', 'var')  # of a batch normalisation
+TOKENIZER = 'tokenizer.json'
 
 
 def export(model: Path | str, output: Path, form: str, scheme: str = '') -> Path:
     """Writes a model; reading it again gives the same leaves bit for bit.
+
+    A tokenizer goes with it, as tokenizer.json in the same folder, or in an Orbax directory.
 
     Args:
       model: a workdir with a trained model, or the uri of a source as `config.source.uri`.
@@ -35,7 +41,7 @@ def export(model: Path | str, output: Path, form: str, scheme: str = '') -> Path
 
     Raises:
       UserError: there is no such model or scheme, the scheme has no name for a leaf, or the
-        output exists or cannot be written.
+        output exists or cannot be written, or another tokenizer lies in its folder.
       RunError: the disk is full.
     """
     if output.exists():
@@ -45,12 +51,37 @@ def export(model: Path | str, output: Path, form: str, scheme: str = '') -> Path
         table = scheme_of(about['model'], scheme)
         check_implied(table, about['arguments'])
         leaves = porter.unport(leaves, table, about['arguments'])
+    files = tokenizer_of(model) if 'tokens' in about['example'] else {}
     if form == 'orbax':
-        save_orbax(leaves, about, output, ours=not scheme)
+        save_orbax(leaves, about, output, files, ours=not scheme)
         return output
+    put_beside(output, files)
     save = {'safetensors': save_safetensors, 'npz': save_npz}[form]
     write(output, lambda path: save(path, leaves, about))
     return output
+
+
+def tokenizer_of(model: Path | str) -> dict[str, str]:
+    """The tokenizer.json of a model of texts, by its name; {} where there is none."""
+    place = model / 'model' if isinstance(model, Path) else locate(model, quiet=True)
+    found = tokenizer.beside(place)
+    return {TOKENIZER: tokenizer.read(found).text} if found else {}
+
+
+def put_beside(output: Path, files: Mapping[str, str]) -> None:
+    """Writes small files into the folder of an output.
+
+    Raises:
+      UserError: there is another of that name.
+    """
+    for name, text in files.items():
+        file = output.with_name(name)
+        if file.exists() and file.read_text(encoding='utf-8') != text:
+            raise UserError(
+                f'--output={output}: its folder has another {name}, and readers look for one '
+                'beside the weights. Write into a folder of its own.'
+            )
+        write(file, functools.partial(Path.write_text, data=text, encoding='utf-8'))
 
 
 def read(model: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -77,7 +108,7 @@ def read(model: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         leaves = merged(injected, leaves)
     arguments = {**models.arguments(config.model.name), **config.model.to_dict()}
     outputs, example = card.get('outputs', len(card['label_names'])), card['example']
-    return leaves, about(arguments, outputs, example, own_card(config, card))
+    return leaves, about(arguments, outputs, example, own_card(config, card, tokenizer_of(model)))
 
 
 def merged(model: models.Model, leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -112,9 +143,11 @@ def about(
     return json.loads(json.dumps(made))
 
 
-def own_card(config: Any, card: Mapping[str, Any]) -> dict[str, Any]:
+def own_card(config: Any, card: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
     """The card of a model trained here: its input is what its config had."""
     source = card.get('source') or {}
+    # The config's tokenizer may be one that is trained on whatever texts there are.
+    told = {'tokenizer': f'{TOKENIZER} beside the weights'} if files else {}
     made = Card(
         name=card.get('title') or config.data.name,
         title=card.get('title') or config.data.name,
@@ -122,7 +155,7 @@ def own_card(config: Any, card: Mapping[str, Any]) -> dict[str, Any]:
         architecture=config.model.name,
         licence=f'that of its source: {source["licence"]}' if 'licence' in source else UNKNOWN,
         training_data=card.get('data') or config.data.name,
-        input={key: config.data[key] for key in KEYS},
+        input={key: config.data[key] for key in KEYS} | told,
         classes=len(card.get('label_names') or ()),
         class_names=', '.join(card.get('label_names') or ()),
     )
@@ -159,7 +192,7 @@ def scheme_of(model: str, name: str) -> porter.Scheme:
     return known[name]
 
 
-def write(output: Path, save: Callable[[Path], None]) -> None:
+def write(output: Path, save: Callable[[Path], Any]) -> None:
     """Writes a file whole or not at all."""
     partial = output.with_name(f'.{output.name}.{os.getpid()}.partial')
     try:
@@ -203,9 +236,14 @@ def save_npz(path: Path, leaves: Mapping[str, np.ndarray], about: Mapping[str, A
 
 
 def save_orbax(
-    leaves: Mapping[str, np.ndarray], about: Mapping[str, Any], output: Path, *, ours: bool
+    leaves: Mapping[str, np.ndarray],
+    about: Mapping[str, Any],
+    output: Path,
+    files: Mapping[str, str],
+    *,
+    ours: bool,
 ) -> None:
-    """A directory: one of our models, or a plain tree of a scheme's names."""
+    """A directory: one of our models, or a plain tree of a scheme's names; small files in it."""
     if ours:
         kinds: dict[str, dict[str, np.ndarray]] = {'params': {}, 'batch_stats': {}}
         for path, leaf in leaves.items():
@@ -217,7 +255,7 @@ def save_orbax(
             'model': {'name': about['model'], **about['arguments']},
             'config': {'data': about['card']['input']},
         }
-        save_model(output, variables, card)
+        save_model(output, variables, card, files=files)
         return
     from orbax.checkpoint import v1 as ocp
 
@@ -225,6 +263,8 @@ def save_orbax(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         ocp.save(partial.absolute(), trees.unflatten(dict(leaves)))
+        for name, text in files.items():
+            (partial / name).write_text(text, encoding='utf-8')
         os.replace(partial, output)
     except OSError as error:
         raise failure(output, error) from error

@@ -52,11 +52,12 @@ def _data(experiment: Experiment) -> str:
     config, data = experiment.config.data, experiment.data
     sizes = {name: len(data.split(name)) for name in ('train', 'validation', 'test')}
     chosen = len(data.subset(experiment.config.seed))
-    shots = f', {config.shots} labels a class' if config.shots else ''
+    few = f'{config.shots} labels a class' if data.label_names else f'{config.shots} drawn'
+    shots = f', {few}' if config.shots else ''
     lines = [
         f'Data: {config.name}; training on {chosen} of {sizes["train"]} examples{shots}; '
         f'validation {sizes["validation"]}, test {sizes["test"]}.',
-        f'Classes: {", ".join(data.label_names)}.',
+        *([f'Classes: {", ".join(data.label_names)}.'] if data.label_names else []),
     ]
     lines += [
         f'Example: {name} {shape.dtype}{list(shape.shape)}' for name, shape in data.example.items()

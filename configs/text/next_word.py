@@ -6,11 +6,11 @@
         --prompt='Returns the'
 
 Arguments (after a colon):
-  ''           target: docstrings of NumPy and SciPy, 32 sequences; the source is trained first, on
+  ''           target: docstrings of NumPy and SciPy, 128 sequences; the source is trained first, on
                Python's own documentation. Both are real English that every installation holds;
                neither needs a network.
   source       that source.
-  real         target: tinyshakespeare, 32 sequences. Texts are those of the shared data, in the
+  real         target: tinyshakespeare, 128 sequences. Texts are those of the shared data, in the
                directory that the environment variable TLJAX_REALDATA names (text/corpora).
   wikitext     its source: WikiText-2's validation part.
 
@@ -32,27 +32,29 @@ def get_config(arg: str = ''):
     if arg not in VARIANTS:
         raise ValueError(f'configs/text/next_word.py has no {arg!r}; it takes one of {VARIANTS}')
     config = base.default()
-    config.task.update(name='language_modelling', metric='perplexity')
+    config.task.update(name='language_modelling', metric='log_perplexity')
     config.model = arguments(
         'gpt2',
         **dict(width=96, layers=2, heads=4, vocabulary=VOCABULARY, positions=128),
-        **dict(attention_dropout=0.0),
+        **dict(tied=False, dropout=0.0, attention_dropout=0.0),
     )
-    config.optim.update(lr=2e-3, weight_decay=1e-2, clip=1.0, warmup_steps=10)
-    config.study.update(lr_low=3e-4, lr_high=1e-2)
+    config.optim.update(lr=3e-3, weight_decay=1e-2, clip=1.0, warmup_steps=150)
+    config.study.update(lr_low=3e-4, lr_high=3e-3, eval_points=6)
+    config.train.batch_size = 8
     config.data.length = 64
     if arg in ('source', 'wikitext'):
         config.seed = SOURCE_SEED
         config.data.tokenizer = f'bpe({VOCABULARY})'
         config.data.holdout = 0.05
-        config.train.update(steps=600, batch_size=32, eval_every=200, save_every=300)
+        config.train.update(steps=1500, eval_every=500, save_every=500)
     else:
-        config.data.shots = 32
-        config.data.holdout = 0.1
-        config.train.update(steps=100, batch_size=8, eval_every=10, save_every=50)
+        config.data.shots = 128
+        config.optim.warmup_steps = 30
+        config.train.update(steps=150, eval_every=25, save_every=50)
     if arg == '':
         config.title = "Python's documentation to NumPy's and SciPy's"
-        config.data.update(name='package_docs', train='train[:30%]', test='test[:10%]')
+        config.data.update(name='package_docs', train='train[:10%]', test='test[:5%]')
+        config.data.holdout = 0.1
         config.source.uri = 'config:configs/text/next_word.py:source'
     elif arg == 'source':
         config.title = "Python's documentation"
@@ -60,6 +62,7 @@ def get_config(arg: str = ''):
     elif arg == 'real':
         config.title = 'WikiText-2 to tinyshakespeare'
         corpus(config, 'tinyshakespeare.txt')
+        config.data.holdout = 0.04
         config.source.uri = 'config:configs/text/next_word.py:wikitext'
     else:
         config.title = 'WikiText-2 (validation part)'

@@ -64,7 +64,7 @@ def test_next_word(launch, model, tmp_path):
     source = model(NEXT)
     taught = (NEXT, *FEW, f'--config.source.uri={source}')
     done = launch.ok('compare', *taught, *STUDY, f'--workdir={tmp_path}/compare')
-    assert 'test perplexity at the end' in done.stdout
+    assert 'test log_perplexity at the end' in done.stdout
     launch.ok('train', *taught, f'--workdir={tmp_path}/run')
     run = (*taught, f'--workdir={tmp_path}/run')
     said = [
@@ -76,3 +76,5 @@ def test_next_word(launch, model, tmp_path):
     assert len(said[0]['continuation'].split()) <= 3
     assert 'use --prompt' in launch.refused('predict', *run, f'--input={tmp_path}')
     assert '--input=FILE_OR_FOLDER, or --prompt' in launch.refused('predict', *run)
+    ranking = ('rank', *taught, f'--sources={source}', f'--workdir={tmp_path}/rank')
+    assert 'not defined for labels for a sequence' in launch.refused(*ranking)

@@ -86,6 +86,7 @@ def test_metrics_against_words_one_by_one():
     words = sum(len(text.split()) for text in TEXTS)
     assert len(by_word) == words
     assert found['perplexity'] == pytest.approx(np.exp(loss / words), rel=1e-4)
+    assert found['log_perplexity'] == pytest.approx(loss / words, rel=1e-5)
     first = [all(rank < 1 for rank in ranks) for ranks in by_word.values()]
     top5 = [all(rank < 5 for rank in ranks) for ranks in by_word.values()]
     assert 0 < sum(first) < words
@@ -107,4 +108,27 @@ def test_a_set_of_no_words_and_wrong_metrics_are_refused():
     with pytest.raises(UserError, match=r"metric is 'auc'.*perplexity"):
         LanguageModelling(9, metric='auc')
     assert not TASK.higher_is_better
+    assert not LanguageModelling(9, metric='log_perplexity').higher_is_better
     assert LanguageModelling(9).higher_is_better
+
+
+@pytest.mark.parametrize(
+    ('metric', 'chance', 'ceiling'),
+    [('log_perplexity', 2 * np.log(9), 0), ('perplexity', 81, 1), ('accuracy', 1 / 81, 1)],
+)
+def test_chance_is_that_of_words_of_so_many_tokens(metric, chance, ceiling):
+    section = {**default().task, 'name': 'language_modelling', 'metric': metric}
+    task = create(section, Target((), {'words': None}, 9, tokens_per_word=lambda: 2.0))
+    assert task.chance == pytest.approx(chance)
+    assert task.ceiling == ceiling
+
+
+def test_a_model_that_guesses_is_at_chance():
+    batch = batch_of(TEXTS, 64)
+    uniform = lambda batch: jnp.zeros((*batch['tokens'].shape, SIZE))  # noqa: E731
+    words = batch['words']
+    mean = (words > 0).sum() / words.max(1).sum()
+    task = LanguageModelling(SIZE, metric='log_perplexity', tokens_per_word=mean)
+    assert task.metrics(task.sums(uniform, batch))['log_perplexity'] == pytest.approx(
+        task.chance, rel=0.15
+    )

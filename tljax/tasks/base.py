@@ -24,6 +24,7 @@ class Target:
       label_names: of the classes.
       example: shape and dtype of each of an example's arrays.
       vocabulary: tokens of the texts, 0 without texts.
+      tokens_per_word: gives their mean over the words of the training texts.
       counts: gives the training examples of each class.
     """
 
@@ -31,6 +32,7 @@ class Target:
     example: Mapping[str, jax.ShapeDtypeStruct] = dataclasses.field(default_factory=dict)
     vocabulary: int = 0
     counts: Callable[[], Sequence[int]] = tuple
+    tokens_per_word: Callable[[], float] = lambda: 1.0
 
 
 class Task(Protocol):

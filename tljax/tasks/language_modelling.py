@@ -1,19 +1,19 @@
 """The next word of a text."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
 from tljax.errors import UserError
 from tljax.tasks.base import Target, means
 
-METRICS = ('accuracy', 'top5', 'perplexity')
+METRICS = ('accuracy', 'top5', 'perplexity', 'log_perplexity')
 LARGEST = 700.0  # nats whose exp is still a number
 
 
@@ -22,14 +22,16 @@ class LanguageModelling:
     """Cross-entropy of each token given those before it in its document.
 
     Metrics are by word, what stands between white space, so that tokenizers can be compared:
-    'perplexity', exp of the sum of all tokens' losses over the number of words; 'accuracy', the
-    share of words each of whose tokens is the likeliest one, given the true ones before it; 'top5',
-    where each is among the five likeliest.
+    'log_perplexity', the sum of all tokens' losses over the number of words, in nats, a
+    difference of 1 in which is a factor of e in 'perplexity', its exp; 'accuracy', the share of
+    words each of whose tokens is the likeliest one, given the true ones before it; 'top5', where
+    each is among the five likeliest.
 
     Args:
       vocabulary: tokens, the outputs of the model.
       label_smoothing: as in classification.
       metric: the headline.
+      tokens_per_word: on average, for the chance level.
 
     Raises:
       UserError: no such metric.
@@ -38,6 +40,7 @@ class LanguageModelling:
     vocabulary: int
     label_smoothing: float = 0.0
     metric: str = 'accuracy'
+    tokens_per_word: float = 1.0
 
     kind: ClassVar[str] = 'tokens'
 
@@ -53,22 +56,27 @@ class LanguageModelling:
             raise UserError(
                 'config.task.name is language_modelling, and the data is no text without labels.'
             )
-        return cls(target.vocabulary, config['label_smoothing'], config['metric'])
+        smoothing, metric = config['label_smoothing'], config['metric']
+        return cls(target.vocabulary, smoothing, metric, target.tokens_per_word())
 
     @property
     def higher_is_better(self) -> bool:
-        return self.metric != 'perplexity'
+        return not self.metric.endswith('perplexity')
 
     @property
     def ceiling(self) -> float:
-        return 1.0
+        return 0.0 if self.metric == 'log_perplexity' else 1.0
 
     @property
     def chance(self) -> float:
-        """Of guessing any token; of words, which are of one token at least, at best this."""
-        return {'perplexity': self.vocabulary, 'top5': 5 / self.vocabulary}.get(
-            self.metric, 1 / self.vocabulary
-        )
+        """Of guessing every token alike, each word having as many as they have on average."""
+        nats = math.log(self.vocabulary) * self.tokens_per_word
+        return {
+            'log_perplexity': nats,
+            'perplexity': math.exp(min(nats, LARGEST)),
+            'accuracy': math.exp(-nats),
+            'top5': math.exp(math.log(5) * self.tokens_per_word - nats),
+        }[self.metric]
 
     @property
     def outputs(self) -> int:
@@ -105,7 +113,8 @@ class LanguageModelling:
 
     def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
         found = means(sums)
-        return found | {'perplexity': float(np.exp(min(found['loss'], LARGEST)))}
+        nats = found['loss']
+        return found | {'log_perplexity': nats, 'perplexity': math.exp(min(nats, LARGEST))}
 
     def predict(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         return {'logits': model(batch)}

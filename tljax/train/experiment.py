@@ -229,7 +229,8 @@ def build(
     tokenizer = getattr(data.form, 'tokenizer', None)
     vocabulary = tokenizer.vocabulary if tokenizer else 0
     counts = functools.partial(class_counts, data, config.seed)
-    target = tasks.Target(data.label_names, data.example, vocabulary, counts)
+    words = functools.partial(tokens_per_word, data)
+    target = tasks.Target(data.label_names, data.example, vocabulary, counts, words)
     task = tasks.create(config.task, target)
     check_vocabulary(config, vocabulary)
     injected = source is not None if injected is None else injected
@@ -258,6 +259,12 @@ def class_counts(data: Data, seed: int) -> list[int]:
     """Training examples of each class."""
     labels = data.split('train').labels()[data.subset(seed)]
     return np.bincount(labels, minlength=len(data.label_names)).tolist()
+
+
+def tokens_per_word(data: Data) -> float:
+    """Their mean over the words of the training texts."""
+    words = data.split('train').arrays()['words']
+    return float((words > 0).sum() / max(words.max(1).sum(), 1))
 
 
 def check_vocabulary(config: ConfigDict, vocabulary: int) -> None:

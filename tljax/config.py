@@ -45,6 +45,7 @@ CHOICES = {
 }
 LEAST = {
     'data.bits': 8,
+    'data.buckets': 0,
     'data.holdout': 0,
     'data.length': 0,
     'data.rate': 0,
@@ -172,6 +173,10 @@ def default() -> ConfigDict:
                 # 'config:FILE:ARG', that of another recipe. '' is the source's, or bpe(4096).
                 tokenizer='',
                 length=0,  # tokens an example; 0 is the source's, or 128
+                # Lengths that batches of texts are cut to, data.length and its halves, so many at
+                # most; examples of about one length come together then. 0 is data.length alone,
+                # and so is what a kept prefix or mapped runs read.
+                buckets=0,
                 in_memory='auto',
             ),
             transfer=dict(

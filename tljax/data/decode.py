@@ -37,6 +37,7 @@ class Form:
     interpolation: str = 'auto'
 
     columns: ClassVar[tuple[str, ...]] = ('image',)
+    buckets: ClassVar[None] = None
 
     @property
     def parts(self) -> dict[str, jax.ShapeDtypeStruct]:

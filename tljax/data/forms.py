@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from tljax.data.buckets import Buckets
+
 
 class Form(Protocol):
     """One kind of input: `tljax.data.decode.Form` is that of images, `tljax.data.text.form` has
@@ -13,12 +15,16 @@ class Form(Protocol):
 
     Attributes:
       columns: the features of the set that it reads.
+      buckets: lengths that batches of its arrays may be cut to; None where all are of one.
     """
 
     def __hash__(self) -> int: ...
 
     @property
     def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def buckets(self) -> Buckets | None: ...
 
     @property
     def parts(self) -> Mapping[str, jax.ShapeDtypeStruct]:

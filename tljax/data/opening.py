@@ -29,6 +29,11 @@ def form_of(config: Any, builder: Any) -> Form:
     else:
         form = text_form(config, builder)
     augmentation.check(config.augment, form.parts)
+    if config.buckets > 1 and form.buckets is None:
+        raise UserError(
+            f'config.data.buckets is {config.buckets}, and these examples cannot be cut to shorter '
+            'lengths: only texts with labels can, of more than 8 tokens. Leave the key out.'
+        )
     return form
 
 
@@ -80,7 +85,7 @@ def text_form(config: Any, builder: Any) -> Form:
     if 'label' not in builder.info.features:
         return PackedForm(tokenizer_of(config, builder), length)
     columns = ('text', 'text_b') if 'text_b' in builder.info.features else ('text',)
-    return TextForm(tokenizer_of(config, builder), length, columns)
+    return TextForm(tokenizer_of(config, builder), length, columns, config.buckets)
 
 
 def image_form(config: Any, info: Any) -> ImageForm:

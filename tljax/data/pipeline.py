@@ -11,10 +11,12 @@ from tljax.data.split import Split
 from tljax.data.splits import random_keys
 from tljax.errors import UserError
 
+RUN = 16  # whole batches whose examples are sorted by length together
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Order:
-    """Which examples each training step sees: a pure function of (n, seed, step).
+    """Which examples each training step sees: a pure function of (n, seed, step) and the lengths.
 
     Every epoch is a permutation of its own of all n examples. Batches run across the ends of
     epochs, so that nothing is dropped and every batch is full.
@@ -27,6 +29,8 @@ class Order:
       n: examples.
       batch_size: examples in a global batch, over all processes.
       seed: of the permutations, not negative.
+      lengths: of the examples, (n,) int, where a batch is to hold examples of about one length; or
+        None. Each epoch's whole batches are sorted by it, `RUN` at a time, and these shuffled.
 
     Raises:
       UserError: nothing to draw from.
@@ -40,6 +44,7 @@ class Order:
     n: int
     batch_size: int
     seed: int
+    lengths: np.ndarray | None = None
 
     def __post_init__(self):
         if self.n < 1:
@@ -67,9 +72,10 @@ class Order:
         >>> Order(10, 2, 0).fingerprint() == Order(10, 2, 1).fingerprint()
         False
         """
-        return hashlib.sha256(
-            f'order 1: {self.n} {self.batch_size} {self.seed}'.encode()
-        ).hexdigest()
+        digest = hashlib.sha256(f'order 1: {self.n} {self.batch_size} {self.seed}'.encode())
+        if self.lengths is not None:
+            digest.update(self.lengths.astype(np.int64).tobytes())
+        return digest.hexdigest()
 
     @functools.cached_property
     def _epoch(self) -> Callable[[int], np.ndarray]:
@@ -78,9 +84,23 @@ class Order:
         @functools.lru_cache(maxsize=4)
         def permutation(epoch: int) -> np.ndarray:
             keys = random_keys(self.n, self.seed, 'order', epoch)
-            return np.argsort(keys, kind='stable').astype(np.int32)
+            drawn = np.argsort(keys, kind='stable').astype(np.int32)
+            return drawn if self.lengths is None else self._alike(drawn, epoch)
 
         return permutation
+
+    def _alike(self, drawn: np.ndarray, epoch: int) -> np.ndarray:
+        """An epoch's permutation, examples of about one length in each whole batch."""
+        assert self.lengths is not None
+        first = -epoch * self.n % self.batch_size  # what is before ends a batch of the last epoch
+        whole = max(self.n - first, 0) // self.batch_size
+        batches = drawn[first:][: whole * self.batch_size].reshape(whole, self.batch_size)
+        for begin in range(0, whole, RUN):
+            run = batches[begin : begin + RUN]
+            alike = run.ravel()[np.argsort(self.lengths[run.ravel()], kind='stable')]
+            keys = random_keys(len(run), self.seed, 'batches', epoch, begin)
+            run[:] = alike.reshape(run.shape)[np.argsort(keys, kind='stable')]
+        return drawn
 
 
 def stream(

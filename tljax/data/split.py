@@ -65,6 +65,14 @@ class Records:
                 arrays[name][index] = value
         return arrays
 
+    def fitting(self, rows: np.ndarray) -> np.ndarray:
+        """The bucket of the form that each of many examples fits into, (len(rows),) uint8."""
+        found = np.empty(len(rows), np.uint8)
+        scan = self._scan(rows.tolist(), f'lengths of {self.spec}')
+        for index, (row, record) in enumerate(scan):
+            found[index] = self.form.buckets.of(self._decode(row, record)[0])
+        return found
+
     def stored(self, *names: str) -> Iterator[dict[str, Any]]:
         """These features of all rows in their order, as they are stored."""
         import tensorflow_datasets as tfds
@@ -168,6 +176,15 @@ class Split:
         """Everything, decoded once and kept: the parts of the form, such as 'image' (n, height,
         width, channels) uint8, and 'label' (n,) int32. Not to be changed in place."""
         return self._arrays
+
+    @functools.cached_property
+    def fitting(self) -> np.ndarray | None:
+        """The smallest bucket of the form that each example fits into, (n,) uint8; None where it
+        has none. One pass over the files, where the split is not in memory."""
+        buckets = self.records.form.buckets
+        if buckets is None:
+            return None
+        return buckets.of(self.arrays()) if self.in_memory else self.records.fitting(self.rows)
 
     def source(self) -> 'Source':
         """Random access, decoding as asked; what `stream` reads."""

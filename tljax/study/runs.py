@@ -19,7 +19,7 @@ from tljax.train import experiment as experiment_lib
 from tljax.train import norms, reference
 from tljax.train import step as step_lib
 from tljax.train.experiment import Experiment
-from tljax.train.feed import Feed
+from tljax.train.feed import Feed, shapes_of
 from tljax.train.loop import compiled_eval, own_buffers
 from tljax.train.prefixed import PhaseRunner
 from tljax.train.state import TrainState, served
@@ -101,7 +101,7 @@ class Arm:
         self.programs = [experiment_lib.program(experiment, p) for p in experiment.phases]
         self.init = jax.jit(experiment.init)
         self.runners = [PhaseRunner(experiment, p, self.evaluate) for p in self.programs]
-        self._warm: set[int] = set()
+        self._warm: set[Any] = set()
         self.mapped: dict[Any, Any] = {}  # programs that `tljax.study.mapped` compiled
 
     @functools.cached_property
@@ -110,9 +110,8 @@ class Arm:
         return Feed(self.experiment.data.split('test'), self.mesh)
 
     def order(self, seed: int) -> tuple[np.ndarray, Order]:
-        """A seed's subset and the order in which its examples come."""
-        subset = self.experiment.data.subset(seed)
-        return subset, Order(len(subset), self.experiment.config.train.batch_size, seed)
+        """A seed's examples, and the order in which they come."""
+        return self.experiment.order(seed)
 
     def variables(self, seed: int) -> experiment_lib.Variables:
         """A seed's variables before the first update."""
@@ -186,10 +185,10 @@ class Arm:
             batches = ready.feed.batches(order, program.phase.first, program.phase.end)
             for step in range(program.phase.first, program.phase.end):
                 data, indices = next(batches)
-                if index not in self._warm:
+                if (index, shapes_of(data)) not in self._warm:
                     with watch.paused(state):
                         ready.step(own_buffers(state), ready.fixed, data, indices)
-                    self._warm.add(index)
+                    self._warm.add((index, shapes_of(data)))
                 if step in points:
                     with watch.paused(state):
                         shown = shown_of(state, frozen)

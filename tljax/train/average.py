@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from tljax import calls, trees
 from tljax import config as config_lib
 from tljax import mesh as mesh_lib
-from tljax.data import Order
 from tljax.errors import UserError
 from tljax.train import experiment as experiment_lib
 from tljax.train import norms, sources
@@ -294,10 +293,8 @@ class Kitchen:
         if not self.moved or any(self.is_member(leaves, member) for member in self.members):
             return leaves
         experiment = self.experiment
-        config, data = experiment.config, experiment.data
-        subset = data.subset(config.seed)
-        order = Order(len(subset), config.train.batch_size, config.seed)
-        feed = Feed(data.split('train'), self.mesh, subset)
+        subset, order = experiment.order(experiment.config.seed)
+        feed = Feed(experiment.data.split('train'), self.mesh, subset)
         variables = mesh_lib.put_replicated(self.mesh, self.nested(leaves))
         estimate = norms.compiled_estimate(experiment)
         new = norms.adapted(estimate, variables, feed, order)

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from tljax import config as config_lib
 from tljax import models, tasks, trees
-from tljax.data import Data, augment, normalise, open_data
+from tljax.data import Data, Order, augment, normalise, open_data
 from tljax.errors import UserError
 from tljax.models import Model
 from tljax.tasks import Task
@@ -93,6 +93,12 @@ class Experiment:
     def augment(self, batch: Mapping[str, jax.Array], key: jax.Array) -> Mapping[str, jax.Array]:
         """The random changes that training pictures undergo."""
         return augment(batch, self.config.data.augment, key, self.config.seed)
+
+    def order(self, seed: int) -> tuple[np.ndarray, Order]:
+        """The examples that a run with this seed trains on, and the order in which they come."""
+        subset, fitting = self.data.subset(seed), self.data.split('train').fitting
+        lengths = None if fitting is None else fitting[subset]
+        return subset, Order(len(subset), self.config.train.batch_size, seed, lengths)
 
     def data_identity(self, seed: int) -> str:
         """Hexadecimal sha256 of the set, its version, the chosen examples and their labels."""

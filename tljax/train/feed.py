@@ -24,6 +24,9 @@ class Feed:
     """
 
     seconds = 0.0  # that went into preparing it and count as training
+    # Each example's bucket and what these are; None for features, which are of one length.
+    fitting: np.ndarray | None = None
+    buckets: Any = None
 
     def __init__(
         self,
@@ -35,6 +38,8 @@ class Feed:
         self.split, self.mesh, self.views = split, mesh, views
         self.subset = np.arange(len(split), dtype=np.int32) if subset is None else subset
         self.resident = mesh_lib.put_replicated(mesh, split.arrays()) if split.in_memory else None
+        self.fitting, self.buckets = split.fitting, split.records.form.buckets
+        self._shorter: dict[int, Mapping[str, jax.Array]] = {}
 
     def of(self, subset: np.ndarray) -> 'Feed':
         """The same data, held once, another subset."""
@@ -57,10 +62,12 @@ class Feed:
                 jax.process_count(),
             )
             for step, part in enumerate(parts, first):
+                part = self._cut(part, self.bucket(self.drawn(order, step)))
                 yield mesh_lib.put_batch(self.mesh, {**part, **self._columns(order, step)}), None
             return
         for step in range(first, last):
-            yield self.resident, self._indices(self.drawn(order, step))
+            chosen = self.drawn(order, step)
+            yield self.at(chosen, self.bucket(chosen))
 
     def drawn(self, order: Order, step: int) -> np.ndarray:
         """The examples of a step, (batch,) int32; where there are views (batch, 2), with theirs."""
@@ -81,20 +88,31 @@ class Feed:
         size = min(EVAL_BATCH, len(self.subset))
         size += -size % self.mesh.size
         total: dict[str, Any] = {}
-        for positions, weight in eval_batches(len(self.subset), size):
-            data, indices = self.at(self.subset[positions])
+        subset = self.subset
+        if self.fitting is not None:
+            subset = subset[np.argsort(self.fitting[subset], kind='stable')]
+        for positions, weight in eval_batches(len(subset), size):
+            chosen = subset[positions]
+            data, indices = self.at(chosen, self.bucket(chosen))
             weights = mesh_lib.put_batch(self.mesh, self._local(weight))
             sums = jax.device_get(evaluate(params, batch_stats, data, indices, weights))
             for name, value in sums.items():
                 total[name] = total.get(name, 0.0) + np.asarray(value, np.float64)
         return {name: float(x) if x.ndim == 0 else x for name, x in total.items()}
 
-    def at(self, chosen: np.ndarray) -> tuple[Mapping[str, jax.Array], jax.Array | None]:
+    def at(
+        self, chosen: np.ndarray, bucket: int | None = None
+    ) -> tuple[Mapping[str, jax.Array], jax.Array | None]:
         """Some examples of the split, (size,) int32 or (size, 2) with their views, to be gathered
-        or as a batch already."""
+        or as a batch already; at full length, or cut to a bucket."""
         if self.resident is not None:
-            return self.resident, self._indices(chosen)
-        return mesh_lib.put_batch(self.mesh, self.read(self._local(chosen))), None
+            return self._held(bucket), self._indices(chosen)
+        part = self._cut(self.read(self._local(chosen)), bucket)
+        return mesh_lib.put_batch(self.mesh, part), None
+
+    def bucket(self, chosen: np.ndarray) -> int | None:
+        """The smallest that all of these examples fit into; None where there are none."""
+        return None if self.fitting is None else int(self.fitting[chosen].max())
 
     def read(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
         """The same on the host."""
@@ -105,6 +123,19 @@ class Feed:
         rows = [source[int(i)] for i in chosen]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]} | views
 
+    def _cut(self, part: dict[str, np.ndarray], bucket: int | None) -> dict[str, np.ndarray]:
+        return part if bucket is None else self.buckets.cut(part, bucket)
+
+    def _held(self, bucket: int | None) -> Mapping[str, jax.Array]:
+        """The split on the device, once at each length that is asked for."""
+        assert self.resident is not None
+        if bucket is None or bucket == len(self.buckets.sizes) - 1:
+            return self.resident
+        if bucket not in self._shorter:
+            arrays = self._cut(self.split.arrays(), bucket)
+            self._shorter[bucket] = mesh_lib.put_replicated(self.mesh, arrays)
+        return self._shorter[bucket]
+
     def _local(self, array: np.ndarray) -> np.ndarray:
         """This process's share of an array's first axis."""
         share = len(array) // jax.process_count()
@@ -112,3 +143,12 @@ class Feed:
 
     def _indices(self, indices: np.ndarray) -> jax.Array:
         return mesh_lib.put_batch(self.mesh, self._local(indices))
+
+
+def shapes_of(data: Mapping[str, jax.Array]) -> tuple[tuple[int, ...], ...]:
+    """What a step is compiled for, anew for each.
+
+    >>> shapes_of({'label': np.zeros(4), 'tokens': np.zeros((4, 8))})
+    ((4,), (4, 8))
+    """
+    return tuple(leaf.shape for leaf in jax.tree.leaves(data))

@@ -9,7 +9,6 @@ from absl import logging
 
 from tljax import mesh as mesh_lib
 from tljax import trees
-from tljax.data import Order
 from tljax.models import merge
 from tljax.train import experiment as experiment_lib
 from tljax.train import step as step_lib
@@ -57,8 +56,7 @@ def mean_gradient(
         grads = jax.grad(loss)(params, stats, data, indices)
         return jax.tree.map(jnp.add, total, grads)
 
-    subset = experiment.data.subset(experiment.config.seed)
-    order = Order(len(subset), experiment.config.train.batch_size, experiment.config.seed)
+    subset, order = experiment.order(experiment.config.seed)
     count = -(-order.n // order.batch_size)
     total = jax.tree.map(jnp.zeros_like, variables['params'])
     feed = Feed(experiment.data.split('train'), mesh, subset)

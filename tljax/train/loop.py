@@ -17,7 +17,6 @@ from absl import logging
 from tljax import config as config_lib
 from tljax import mesh as mesh_lib
 from tljax import trees
-from tljax.data import Order
 from tljax.errors import Interrupted, RunError, UserError
 from tljax.progress import Progress
 from tljax.train import experiment as experiment_lib
@@ -25,7 +24,7 @@ from tljax.train import norms
 from tljax.train import step as step_lib
 from tljax.train.checkpoint import Checkpoints
 from tljax.train.experiment import Experiment, PhaseProgram
-from tljax.train.feed import Feed
+from tljax.train.feed import Feed, shapes_of
 from tljax.train.metrics import MetricWriter
 from tljax.train.model_dir import save_model
 from tljax.train.patience import Patience
@@ -92,8 +91,7 @@ class Run:
         mesh_lib.check_batch_size(self.mesh, self.config.train.batch_size)
         data, seed = experiment.data, self.config.seed
         train, validation = data.split('train'), data.split('validation')
-        subset = data.subset(seed)
-        self.order = Order(len(subset), self.config.train.batch_size, seed)
+        subset, self.order = experiment.order(seed)
         self.data_identity = self.order.fingerprint() + experiment.data_identity(seed)
         self.feed = Feed(train, self.mesh, subset, experiment.views)
         self.validation = Feed(validation, self.mesh)
@@ -187,7 +185,7 @@ class Run:
 
     def go(self, checkpoints: Checkpoints, writer: MetricWriter, progress: Progress, stop) -> None:
         """The training loop; at each step, in this order: phase, evaluation, save, stop, update."""
-        train, watch, warm = self.config.train, Stopwatch(self.seconds), None
+        train, watch = self.config.train, Stopwatch(self.seconds)
         while True:
             phase = self.experiment.phase_at(self.step)
             if phase != self.program.phase:
@@ -197,6 +195,7 @@ class Run:
                     self.ready = ready = self.prepared()
                 watch.add(ready.feed.seconds)
                 batches = ready.feed.batches(self.order, self.step, train.steps)
+                warm: set[Any] = set()
             last, metric = self.step == train.steps, None
             if last or self.step % train.eval_every == 0:
                 with watch.paused(self.state):
@@ -220,10 +219,10 @@ class Run:
                     f'{checkpoints.directory}; the same command goes on from there.'
                 )
             data, indices = next(batches)
-            if phase != warm:
+            if shapes_of(data) not in warm:
                 with watch.paused(self.state):  # compilation is no training
                     ready.step(own_buffers(self.state), ready.fixed, data, indices)
-                warm = phase
+                warm.add(shapes_of(data))
             self.state, metrics = ready.step(self.state, ready.fixed, data, indices)
             self.step += 1
             if self.step % train.log_every == 0:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tljax.data.buckets import Buckets, halved
 from tljax.data.text.tokenizer import Tokenizer
 
 
@@ -19,17 +20,25 @@ class TextForm:
       tokenizer: its special tokens around the text are those that it says itself.
       length: tokens an example; longer texts are cut at their end, shorter ones padded there.
       columns: ('text',) or ('text', 'text_b').
+      lengths: that batches may be cut to, `length` and its halves; so many at most.
     """
 
     tokenizer: Tokenizer
     length: int
     columns: tuple[str, ...] = ('text',)
+    lengths: int = 0
 
     @property
     def parts(self) -> dict[str, jax.ShapeDtypeStruct]:
         """'tokens', 'mask' (0 at padding), and of pairs 'types' (0 or 1): (length,) int32 each."""
         names = ('tokens', 'mask', 'types')[: 1 + len(self.columns)]
         return {name: jax.ShapeDtypeStruct((self.length,), np.int32) for name in names}
+
+    @property
+    def buckets(self) -> Buckets | None:
+        """The lengths; None where there is one only."""
+        sizes = halved(self.length, self.lengths)
+        return Buckets(sizes, tuple(self.parts)) if len(sizes) > 1 else None
 
     def read(self, stored: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The parts of one example, whose columns are UTF-8 or str.

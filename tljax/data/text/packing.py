@@ -36,6 +36,7 @@ class PackedForm:
     length: int
 
     columns: ClassVar[tuple[str, ...]] = ('text',)
+    buckets: ClassVar[None] = None  # its sequences are full
 
     @property
     def parts(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -42,6 +42,7 @@ class Held:
     """A split of arrays in memory, with what a run asks of one."""
 
     in_memory = True
+    buckets = fitting = None
 
     def __init__(self, name: str, images: np.ndarray, labels: np.ndarray):
         self.name, self.rows = name, np.arange(len(labels), dtype=np.int32)

@@ -177,14 +177,18 @@ class Split:
         width, channels) uint8, and 'label' (n,) int32. Not to be changed in place."""
         return self._arrays
 
+    @property
+    def buckets(self) -> Any:
+        """Those of the form."""
+        return self.records.form.buckets
+
     @functools.cached_property
     def fitting(self) -> np.ndarray | None:
         """The smallest bucket of the form that each example fits into, (n,) uint8; None where it
         has none. One pass over the files, where the split is not in memory."""
-        buckets = self.records.form.buckets
-        if buckets is None:
+        if self.buckets is None:
             return None
-        return buckets.of(self.arrays()) if self.in_memory else self.records.fitting(self.rows)
+        return self.buckets.of(self.arrays()) if self.in_memory else self.records.fitting(self.rows)
 
     def source(self) -> 'Source':
         """Random access, decoding as asked; what `stream` reads."""

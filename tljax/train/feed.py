@@ -38,7 +38,7 @@ class Feed:
         self.split, self.mesh, self.views = split, mesh, views
         self.subset = np.arange(len(split), dtype=np.int32) if subset is None else subset
         self.resident = mesh_lib.put_replicated(mesh, split.arrays()) if split.in_memory else None
-        self.fitting, self.buckets = split.fitting, split.records.form.buckets
+        self.fitting, self.buckets = split.fitting, split.buckets
         self._shorter: dict[int, Mapping[str, jax.Array]] = {}
 
     def of(self, subset: np.ndarray) -> 'Feed':

@@ -13,12 +13,12 @@ from tljax.errors import Interrupted, UserError
 from tljax.study import halving, range_test, tune, tuned
 from tljax.study.bench import Bench, Candidate
 from tljax.study.watched import Curves, sampled
-from tljax.tasks import create
+from tljax.tasks.classification import Classification
 from tljax.train import experiment as experiment_lib
 from tljax.train import loop, sources
 from tljax.train.metrics import read_metrics
 
-TASK = create({'name': 'classification'}, ('a', 'b'))
+TASK = Classification(('a', 'b'))
 
 
 # Rounds.

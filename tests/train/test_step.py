@@ -10,7 +10,7 @@ from flax import nnx
 from tljax import config as config_lib
 from tljax import trees
 from tljax.models import Model, merge
-from tljax.tasks import create
+from tljax.tasks.classification import Classification
 from tljax.train import optimizer
 from tljax.train import state as state_lib
 from tljax.train import step as step_lib
@@ -37,7 +37,7 @@ class Deep(nnx.Module):
         return self.head(self.dropout(x, rngs=rngs))
 
 
-TASK = create({'name': 'classification'}, ('a', 'b'))
+TASK = Classification(('a', 'b'))
 HEAD_ONLY = [('head/.*', {}), ('.*', None)]
 
 

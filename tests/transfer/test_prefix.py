@@ -9,13 +9,13 @@ import small_models
 
 from tljax import trees
 from tljax.models import batch_stats_of, merge
-from tljax.tasks import create
+from tljax.tasks.classification import Classification
 from tljax.train import step as step_lib
 from tljax.transfer import prefix
 from tljax.transfer.prefix import kinds
 from tljax.transfer.prefix import program as program_lib
 
-TASK = create({'name': 'classification'}, ('a', 'b', 'c'))
+TASK = Classification(('a', 'b', 'c'))
 # What is trained, from the head downwards.
 CHOICES = {
     'head': 'head/.*',

@@ -49,14 +49,6 @@ def test_spam(launch, model, tmp_path):
     assert json.loads(out)['label'] in ('spam', 'no spam', 'ham')
     told = launch.refused('predict', *taught, f'--workdir={tmp_path}/run', '--prompt=Win')
     assert 'models of the next word' in told
-    ranked = launch.ok(
-        'rank',
-        *taught,
-        '--config.rank.scores=("logme","knn")',
-        f'--sources={source}',
-        f'--workdir={tmp_path}/rank',
-    )
-    assert 'Recommended' in ranked.stdout
 
 
 @pytest.mark.slow

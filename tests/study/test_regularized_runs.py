@@ -118,7 +118,7 @@ class _Stop:
 @pytest.mark.parametrize(
     'policy',
     [
-        'gradual',
+        pytest.param('gradual', marks=pytest.mark.matrix),
         'bitfit',
         pytest.param('linear_probe', marks=pytest.mark.matrix),
         pytest.param('head_then_full', marks=pytest.mark.matrix),

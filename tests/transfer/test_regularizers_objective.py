@@ -23,9 +23,7 @@ pytestmark = pytest.mark.slow
 TASK = Classification(('a', 'b', 'c'))
 SOURCE_OUTPUTS = 5
 TEXT_AND_SOUND = ('bert', 'gpt2', 'wav2vec2')
-ALL = small_models.sampled(
-    [(name,) for name in small_models.SMALL], [('convnet',)], every=12
-)
+ALL = small_models.sampled([(name,) for name in small_models.SMALL], [('convnet',)], every=12)
 
 
 def outfit_of(name, texts, *, renamed=True, **changes):

@@ -66,10 +66,24 @@ def test_nothing_is_recommended_where_all_are_disqualified():
     assert 'none of these sources' in said.sentence
 
 
-def test_an_untrained_model_is_trained_whole_and_is_no_source():
+def test_an_untrained_model_in_front_is_no_source():
     said = recommend(ranking(uri='random:convnet()', low=None))
-    assert said.policy == 'full'
+    assert said.source == 'b'
+    assert '--config.source.uri=package:b' in said.overrides
+
+
+def test_untrained_models_alone_are_trained_whole():
+    found = ranking(uri='random:convnet()', low=None)
+    found['sources'][1]['uri'] = 'random:convnet(width=4)'
+    said = recommend(found)
+    assert (said.source, said.policy) == ('a', 'full')
     assert not any('source.uri' in word for word in said.overrides)
+
+
+def test_a_source_that_cannot_be_used_is_passed_over():
+    found = ranking(uri='random:convnet()', low=None)
+    found['sources'][1]['worst'] = 'disqualified'
+    assert recommend(found).source == 'a'
 
 
 def test_overrides_are_words_of_a_shell():

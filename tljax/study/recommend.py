@@ -2,7 +2,7 @@
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tljax.study.contenders import RANDOM
@@ -18,10 +18,10 @@ IN_WORDS = {
 }
 STEP = 3  # forward passes that a training step of everything costs, about
 RULE = (
-    'The first source of the ranking. Linear probe where labels are few (up to '
-    f'{FEW} a class) and its features know the target (a probe comes {KNOWN:.0%} of the way from '
-    'guessing to perfect); full fine-tuning where nothing shows that they know more than untrained '
-    'ones; else the head first, and then everything (Kumar et al. 2022).'
+    'The first source of the ranking that was trained on something. Linear probe where labels are '
+    f'few (up to {FEW} a class) and its features know the target (a probe comes {KNOWN:.0%} of the '
+    'way from guessing to perfect); full fine-tuning where nothing shows that they know more than '
+    'untrained ones; else the head first, and then everything (Kumar et al. 2022).'
 )
 
 
@@ -52,30 +52,44 @@ def recommend(ranking: Mapping[str, Any]) -> Recommendation:
     Args:
       ranking: of `tljax.study.ranked.results`.
     """
-    first = ranking['sources'][0]
+    first = start(ranking['sources'])
     labels, classes = ranking['examples'], ranking['classes']
     size = f'{labels:,} labels, {classes:,} classes'
-    if first['interval']['mean'] is None or first['worst'] == 'disqualified':
+    if not usable(first):
         return Recommendation(
             '', '', 0, 0.0, f'{size}: none of these sources can be recommended.', ()
         )
     skill = rescaled(first['probe']['mean'], classes)
     lifted = is_lifted(first)
     policy = policy_for(labels / classes, skill, lifted)
-    steps, took = budget(ranking, policy)
+    steps, took = budget(ranking, first, policy)
     knows = 'knows more of them than untrained' if lifted else 'is not shown to know any of them'
     reasons = (
         f'{size}; {first["name"]} {knows}, and a probe gets {first["probe"]["mean"]:.0%} right'
     )
     text = f'{reasons}: {IN_WORDS[policy]} first, {plan(steps, took, EPOCHS[policy])}'
     if policy == 'linear_probe':
-        more = plan(*budget(ranking, 'head_then_full'), EPOCHS['head_then_full'])
+        more = plan(*budget(ranking, first, 'head_then_full'), EPOCHS['head_then_full'])
         text += f'; if that is not enough, {IN_WORDS["head_then_full"]}, {more}'
     if not lifted or labels / classes >= MANY:
         text += '; expect little of transfer, and compare it with scratch'
     return Recommendation(
         first['name'], policy, steps, took, f'{text}.', overrides(first, policy, steps)
     )
+
+
+def start(sources: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The first that was trained and can be used; the very first where there is none.
+
+    Untrained models are there to be compared with: from one of them nothing is transferred.
+    """
+    trained = (s for s in sources if usable(s) and not s['uri'].startswith(RANDOM))
+    return next(trained, sources[0])
+
+
+def usable(source: Mapping[str, Any]) -> bool:
+    """Whether a source has a score, and nothing speaks against it that decides."""
+    return source['interval']['mean'] is not None and source['worst'] != 'disqualified'
 
 
 def policy_for(labels_a_class: float, skill: float, lifted: bool) -> str:
@@ -108,11 +122,11 @@ def is_lifted(source: Mapping[str, Any]) -> bool:
     return source['lift']['low'] is not None and source['lift']['low'] > 0
 
 
-def budget(ranking: Mapping[str, Any], policy: str) -> tuple[int, float]:
+def budget(ranking: Mapping[str, Any], source: Mapping[str, Any], policy: str) -> tuple[int, float]:
     """Steps, and about the seconds they take here, from what features of an example took."""
-    first, batch = ranking['sources'][0], ranking['batch_size']
+    batch = ranking['batch_size']
     steps = -(-ranking['examples'] * EPOCHS[policy] // batch)
-    features = first['seconds']['features']
+    features = source['seconds']['features']
     if policy == 'linear_probe':
         return steps, features
     forward = features / (ranking['examples'] + ranking['validation'])

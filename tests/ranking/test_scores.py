@@ -68,18 +68,28 @@ def test_every_entry_says_what_it_is():
     for name, entry in SCORES.items():
         assert entry.name == name
         assert entry.higher_is_better
-        assert entry.needs in ('features', 'probabilities')
-        assert entry.kinds <= {'classes', 'regression', 'multilabel'}
+        assert entry.needs in ('features', 'probabilities', 'likelihood')
+        assert entry.kinds <= {'classes', 'regression', 'multilabel', 'tokens'}
         assert entry.invariant_to <= {'rotation', 'scale', 'shift'}
         assert any(character.isdigit() for character in entry.paper)  # a year
         assert not entry.why_not.endswith('.')
 
 
 @pytest.mark.parametrize('name', sorted(SCORES))
-@pytest.mark.parametrize('kind', ['tokens', 'boxes'])
+@pytest.mark.parametrize('kind', ['classes', 'tokens', 'boxes'])
 def test_no_variant_is_said_plainly(name, kind):
+    if kind in SCORES[name].kinds:
+        pytest.skip('it has one')
+    values = [[], []] if kind == 'boxes' else [0, 1]
     with pytest.raises(NotDefined, match=f'{name} is not defined for'):
-        score(name, np.ones((2, 1)), Targets(kind, [[], []]))
+        score(name, np.ones((2, 1)), Targets(kind, values))
+
+
+def test_what_a_source_lacks_is_said_plainly():
+    with pytest.raises(NotDefined, match=r'leep needs the probabilities of .* has no classifier'):
+        score('leep', np.ones((2, 1)), Targets('classes', [0, 1]))
+    with pytest.raises(NotDefined, match=r'log_likelihood needs .* own head over the tokens'):
+        score('log_likelihood', np.ones((2, 1)), Targets('tokens', [0, 1]))
 
 
 def test_means_of_classes_have_no_variant_for_numbers():

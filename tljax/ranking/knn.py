@@ -27,7 +27,7 @@ def knn(
 
     Args:
       features: (N, D), or `Features` of them.
-      targets: classes.
+      targets: classes or tokens.
       neighbours: k, at most N - 1 of them.
       seed: of the draw.
 

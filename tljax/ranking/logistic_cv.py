@@ -1,5 +1,7 @@
 """A logistic probe, judged on examples that it was not fitted to."""
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,6 +12,7 @@ from tljax.ranking.targets import NotDefined, Targets
 FOLDS = 5
 COMPONENTS = 128
 MOST = 2000
+STEPS = 200
 
 
 def logistic_cv(
@@ -20,11 +23,13 @@ def logistic_cv(
     Stone 1974, Cross-Validatory Choice and Assessment of Statistical Predictions. Stratified folds;
     scikit-learn's LogisticRegression with its default penalty on the first 128 principal components
     of all examples, divided by the deviation of the first, so that features of any scale are
-    penalised alike. Labels are not seen by that. Of more than 2,000 examples so many are drawn.
+    penalised alike. Labels are not seen by that. At most 200 steps, and of more than 2,000 examples
+    so many are drawn.
 
     Args:
       features: (N, D), or `Features` of them.
-      targets: classes; those with one example are left out: there is nothing to hold out of them.
+      targets: classes or tokens; those with one example are left out: there is nothing to hold out
+        of them.
       most: folds; as many as the smallest class has examples, but two at least.
       seed: of the draw and of the folds.
 
@@ -59,8 +64,10 @@ def logistic_cv(
     fold_N, total = folds(labels_N, number, seed), 0.0
     for fold in range(number):
         held_N = fold_N == fold
-        with one_thread():
-            model = LogisticRegression(max_iter=200).fit(x_NxK[~held_N], labels_N[~held_N])
+        with one_thread(), warnings.catch_warnings():
+            # Of steps that end early, and of labels so many that they might be numbers.
+            warnings.simplefilter('ignore', UserWarning)
+            model = LogisticRegression(max_iter=STEPS).fit(x_NxK[~held_N], labels_N[~held_N])
         places = np.searchsorted(model.classes_, labels_N[held_N])
         logs = model.predict_log_proba(x_NxK[held_N])
         total += logs[np.arange(len(places)), places].sum()

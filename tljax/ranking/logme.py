@@ -36,10 +36,12 @@ def logme(features: npt.ArrayLike | Features, targets: Targets) -> float:
 
     Labels are regressed on as one-hot columns, several labels and regression targets as they are;
     columns that never vary are left out. As in the paper neither features nor targets are centred.
+    The next token at each position is regressed on likewise, with a column for each token that
+    occurs, as Bassignana et al. 2022 (Evidence > Intuition) do with the labels of words.
 
     Args:
       features: (N, D), or `Features` of them. N may be less than D, and the rank less than both.
-      targets: classes, regression or multilabel.
+      targets: classes, tokens, regression or multilabel.
 
     Returns:
       Nats per example and column. It does not change when features are rotated or scaled.

@@ -31,7 +31,7 @@ def parc(
 
     Args:
       features: (N, D), or `Features` of them.
-      targets: classes.
+      targets: classes or tokens.
       components: of the principal component analysis; 0 leaves features as they are.
       seed: of the draw.
 

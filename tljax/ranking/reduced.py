@@ -28,7 +28,7 @@ def subset(targets: Targets, most: int, seed: int) -> npt.NDArray[np.intp]:
         return np.arange(count)
     rng = np.random.default_rng(seed)
     order_N = rng.permutation(count)
-    if targets.kind != 'classes':
+    if not targets.categorical:
         return np.sort(order_N[:most])
     labels_N = targets.present_N[order_N]
     sizes_C = np.bincount(labels_N)

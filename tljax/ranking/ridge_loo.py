@@ -22,16 +22,18 @@ def ridge_loo(features: npt.ArrayLike | Features, targets: Targets) -> float:
     the one whose left-out residuals have the least sum of squares is taken for all columns.
 
     Where features say nothing, an example is predicted from the others' frequencies, in which its
-    own class is the rarer for its absence: accuracy can then be below chance, down to 0.
+    own class is the rarer for its absence: accuracy can then be below chance, down to 0. The
+    only example of a class, as many a token is, is never predicted right.
 
     Args:
       features: (N, D), or `Features` of them.
-      targets: classes (one-hot regression, the largest output taken), regression or multilabel;
-        columns that never vary are left out.
+      targets: classes or tokens (one-hot regression, the largest output taken), regression or
+        multilabel; columns that never vary are left out.
 
     Returns:
-      Accuracy for classes; else the mean over columns of 1 - sum e_i^2 / sum (y_i - mean)^2 with
-      the left-out residuals e. It does not change when features are rotated, scaled or shifted.
+      Accuracy for classes and tokens; else the mean over columns of
+      1 - sum e_i^2 / sum (y_i - mean)^2 with the left-out residuals e. It does not change when
+      features are rotated, scaled or shifted.
 
     Raises:
       ValueError: see `Features`.
@@ -45,7 +47,7 @@ def ridge_loo(features: npt.ArrayLike | Features, targets: Targets) -> float:
     columns_NxC = targets.columns()
     y_NxC = columns_NxC - columns_NxC.mean(0)
     labels_N = None
-    if targets.kind == 'classes':
+    if targets.categorical:
         labels_N = targets.present_N
     else:
         y_NxC /= y_NxC.std(0)  # so that each column has the same say in the strength

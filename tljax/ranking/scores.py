@@ -4,7 +4,7 @@ Every score is higher for a better source. A score's own module has the formula.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -15,23 +15,36 @@ from tljax.ranking import gbc as gbc_lib
 from tljax.ranking import h_score as h_score_lib
 from tljax.ranking import knn as knn_lib
 from tljax.ranking import leep as leep_lib
+from tljax.ranking import likelihood as likelihood_lib
 from tljax.ranking import logistic_cv as logistic_cv_lib
 from tljax.ranking import logme as logme_lib
 from tljax.ranking import nleep as nleep_lib
 from tljax.ranking import parc as parc_lib
 from tljax.ranking import ridge_loo as ridge_loo_lib
 from tljax.ranking import transrate as transrate_lib
+from tljax.ranking.likelihood import Likelihood
 from tljax.ranking.spectrum import Features, as_features
 from tljax.ranking.targets import NotDefined, Targets
 
 CLASSES = frozenset({'classes'})
-COLUMNS = frozenset({'classes', 'regression', 'multilabel'})  # one regression a column
+LABELS = frozenset({'classes', 'tokens'})  # the next token is a label of its position
+COLUMNS = LABELS | {'regression', 'multilabel'}  # one regression a column
 TASKS = {
     'classes': 'one label an example',
     'regression': 'regression',
     'multilabel': 'several labels an example',
-    'tokens': 'labels for a sequence',
+    'tokens': 'the next token at each position',
     'boxes': 'detection or segmentation',
+}
+
+
+NEEDS = {  # beside features, in words
+    'probabilities': (
+        "the probabilities of the source's own classes, and this source has no classifier"
+    ),
+    'likelihood': (
+        "the source's own head over the tokens that the texts are read as, and this source has none"
+    ),
 }
 
 
@@ -43,12 +56,14 @@ class Inputs:
       features: the source's features of the target's examples, with their shared spectra.
       targets: of the same examples.
       probabilities_NxS: the source's own classifier on them, or None.
+      likelihood: of the texts that positions are of, by the source's own head, or None.
       seed: of scores that draw anything.
     """
 
     features: Features
     targets: Targets
     probabilities_NxS: npt.NDArray[np.float64] | None = None
+    likelihood: Likelihood | None = None
     seed: int = 0
 
 
@@ -59,7 +74,8 @@ class Score:
     Attributes:
       name: in reports.
       function: of the inputs.
-      needs: 'features', or 'probabilities' of the source's own classes.
+      needs: 'features', 'probabilities' of the source's own classes, or the 'likelihood' of texts
+        by its own head.
       kinds: of targets for which it is defined.
       paper: where it comes from.
       why_not: ends the sentence that says why other kinds of targets have none.
@@ -84,6 +100,12 @@ def _said(given: Inputs) -> npt.NDArray[np.float64]:
     return given.probabilities_NxS
 
 
+def _likelihood(given: Inputs) -> float:
+    if given.likelihood is None:
+        raise ValueError("the likelihood of the texts by the source's own head is missing")
+    return likelihood_lib.log_likelihood(given.likelihood)
+
+
 SCORES: dict[str, Score] = {
     s.name: s
     for s in (
@@ -102,7 +124,7 @@ SCORES: dict[str, Score] = {
             'features',
             CLASSES,
             'Bao et al. 2019, An Information-Theoretic Approach to Transferability',
-            'it compares the means of classes',
+            'it compares the means of classes, which takes several examples of each',
             invariant_to=frozenset({'rotation', 'scale', 'shift'}),
         ),
         Score(
@@ -111,7 +133,7 @@ SCORES: dict[str, Score] = {
             'features',
             CLASSES,
             'Ibrahim et al. 2021, Newer is not always better',
-            'it compares the means of classes',
+            'it compares the means of classes, which takes several examples of each',
             invariant_to=frozenset({'rotation', 'scale', 'shift'}),
         ),
         Score(
@@ -120,7 +142,7 @@ SCORES: dict[str, Score] = {
             'features',
             CLASSES,
             'Huang et al. 2022, Frustratingly Easy Transferability Estimation',
-            'it compares the coding rates of classes',
+            'it compares the coding rates of classes, which takes several examples of each',
             invariant_to=frozenset({'rotation', 'scale', 'shift'}),
         ),
         Score(
@@ -138,7 +160,8 @@ SCORES: dict[str, Score] = {
             'probabilities',
             CLASSES,
             'Nguyen et al. 2020, LEEP',
-            'it counts labels of examples',
+            'it counts pairs of a label and a class of the source, of which there must be fewer '
+            'than examples',
             invariant_to=frozenset(),
         ),
         Score(
@@ -147,7 +170,8 @@ SCORES: dict[str, Score] = {
             'probabilities',
             CLASSES,
             'Tran, Nguyen and Hassner 2019, Transferability and Hardness',
-            'it counts labels of examples',
+            'it counts pairs of a label and a class of the source, of which there must be fewer '
+            'than examples',
             invariant_to=frozenset(),
         ),
         Score(
@@ -156,7 +180,7 @@ SCORES: dict[str, Score] = {
             'features',
             CLASSES,
             'Li et al. 2021, Ranking Neural Checkpoints',
-            'it counts labels of examples',
+            'it fits five Gaussians to a class, which takes several examples of each',
             invariant_to=frozenset({'scale', 'shift'}),
         ),
         Score(
@@ -165,14 +189,14 @@ SCORES: dict[str, Score] = {
             'features',
             CLASSES,
             'Pandy et al. 2022, Bhattacharyya Class Separability',
-            'it compares the Gaussians of classes',
+            'it compares the Gaussians of classes, which takes several examples of each',
             invariant_to=frozenset({'rotation', 'scale', 'shift'}),
         ),
         Score(
             'parc',
             lambda given: parc_lib.parc(given.features, given.targets, seed=given.seed),
             'features',
-            CLASSES,
+            LABELS,
             'Bolya, Mittapalli and Hoffman 2021, Scalable Diverse Model Selection',
             'it compares pairs of labels',
             invariant_to=frozenset({'rotation', 'scale', 'shift'}),
@@ -181,7 +205,7 @@ SCORES: dict[str, Score] = {
             'knn',
             lambda given: knn_lib.knn(given.features, given.targets, seed=given.seed),
             'features',
-            CLASSES,
+            LABELS,
             'Cover and Hart 1967; Meiseles and Rokach 2020',
             'neighbours vote for a class',
             invariant_to=frozenset({'rotation', 'scale', 'shift'}),
@@ -192,10 +216,18 @@ SCORES: dict[str, Score] = {
                 given.features, given.targets, seed=given.seed
             ),
             'features',
-            CLASSES,
+            LABELS,
             'Stone 1974, Cross-Validatory Choice',
             'it predicts one class an example',
             invariant_to=frozenset({'rotation', 'scale', 'shift'}),
+        ),
+        Score(
+            'log_likelihood',
+            _likelihood,
+            'likelihood',
+            frozenset({'tokens'}),
+            'Jelinek et al. 1977, Perplexity; Radford et al. 2019, section 3.1',
+            'it is of the next word of a text',
         ),
     )
 }
@@ -207,23 +239,25 @@ def score(
     targets: Targets,
     probabilities: npt.ArrayLike | None = None,
     seed: int = 0,
+    likelihood: Likelihood | None = None,
 ) -> float:
     """One score of one source on a target.
 
     Args:
       name: a key of `SCORES`.
       features: (N, D), finite; or `Features` of them, whose decomposition further scores share.
-        None will do for a score that needs probabilities only.
+        None will do for a score that needs probabilities or the likelihood only.
       targets: of the same N examples.
       probabilities: (N, S) of the source's own classifier, rows that add up to 1.
       seed: of scores that draw anything.
+      likelihood: of the texts that the examples are positions of, by the source's own head.
 
     Returns:
       A finite number, higher for a better source.
 
     Raises:
       UserError: an unknown name.
-      NotDefined: the score has no variant for these targets, or the source no classifier.
+      NotDefined: the score has no variant for these targets, or the source no such head.
       ValueError: features, targets or probabilities of another number of examples, not finite, or
         no probabilities.
 
@@ -234,30 +268,28 @@ def score(
     chosen = SCORES.get(name)
     if chosen is None:
         raise UserError(f'No score is named {name!r}.{nearest(name, SCORES)}')
-    check_defined(chosen, targets, probabilities is not None)
-    given = inputs(features, targets, probabilities, seed)
+    given_of = {'probabilities': probabilities, 'likelihood': likelihood}
+    check_defined(chosen, targets, [name for name, value in given_of.items() if value is not None])
+    given = inputs(features, targets, probabilities, seed, likelihood)
     return float(chosen.function(given))
 
 
-def check_defined(chosen: Score, targets: Targets, classifier: bool) -> None:
+def check_defined(chosen: Score, targets: Targets, given: Collection[str]) -> None:
     """Raises `NotDefined` where a score has no variant for a task or a source.
 
     Args:
       chosen: the score.
       targets: of the task.
-      classifier: whether the source has one of its own.
+      given: what a source has beside features: 'probabilities', 'likelihood'.
 
-    >>> check_defined(SCORES['logme'], Targets('boxes', [[], []]), False)
+    >>> check_defined(SCORES['logme'], Targets('boxes', [[], []]), ())
     Traceback (most recent call last):
     tljax.ranking.targets.NotDefined: logme is not defined for detection or segmentation: it is the
     evidence of one linear model a target column.
     """
     check_kind(chosen, targets.kind)
-    if chosen.needs == 'probabilities' and not classifier:
-        raise NotDefined(
-            f"{chosen.name} needs the probabilities of the source's own classes, and this source "
-            'has no classifier.'
-        )
+    if chosen.needs in NEEDS and chosen.needs not in given:
+        raise NotDefined(f'{chosen.name} needs {NEEDS[chosen.needs]}.')
 
 
 def check_kind(chosen: Score, kind: str) -> None:
@@ -267,7 +299,11 @@ def check_kind(chosen: Score, kind: str) -> None:
 
 
 def inputs(
-    features: Any, targets: Targets, probabilities: npt.ArrayLike | None = None, seed: int = 0
+    features: Any,
+    targets: Targets,
+    probabilities: npt.ArrayLike | None = None,
+    seed: int = 0,
+    likelihood: Likelihood | None = None,
 ) -> Inputs:
     """Checked together: see `score` for arguments and errors.
 
@@ -281,7 +317,7 @@ def inputs(
     if len(features) != len(targets):
         raise ValueError(f'features of {len(features)} examples, but targets of {len(targets)}')
     table = None if probabilities is None else _probabilities(probabilities, len(targets))
-    return Inputs(features, targets, table, seed)
+    return Inputs(features, targets, table, likelihood, seed)
 
 
 def _probabilities(values: npt.ArrayLike, count: int) -> npt.NDArray[np.float64]:

@@ -10,6 +10,7 @@ from tljax.errors import UserError
 
 Array = npt.NDArray[np.float64]
 KINDS = ('classes', 'regression', 'multilabel', 'tokens', 'boxes')
+CATEGORICAL = ('classes', 'tokens')
 
 
 class NotDefined(UserError):
@@ -22,11 +23,14 @@ class Targets:
 
     Attributes:
       kind: 'classes' (one label an example), 'regression', 'multilabel' (any number of labels),
-        'tokens' (labels for a sequence) or 'boxes' (detection, segmentation). Nothing is checked
-        of the last two, for which scores raise `NotDefined`.
-      values: (N,) integers for classes; (N, T) floats for regression, (N,) is taken for T = 1;
-        (N, C) zeros and ones for multilabel.
-      classes: C for classes, where the last ones may have no example; 0 is the largest label + 1.
+        'tokens' (an example is a position in a text, its label the next token: one of thousands,
+        many of which occur once or twice) or 'boxes' (detection, segmentation). Nothing is checked
+        of the last, for which scores raise `NotDefined`. A score that leaves an example out leaves
+        out one position, not the rest of its text.
+      values: (N,) integers for classes and tokens; (N, T) floats for regression, (N,) is taken for
+        T = 1; (N, C) zeros and ones for multilabel.
+      classes: C for classes and tokens, where the last ones may have no example; 0 is the largest
+        label + 1.
 
     Raises:
       ValueError: an unknown kind; a wrong shape; fewer than two examples; values that are not
@@ -46,10 +50,10 @@ class Targets:
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(f'targets are one of {", ".join(KINDS)}, not {self.kind!r}')
-        values = self.values if self.kind in ('tokens', 'boxes') else np.asarray(self.values)
+        values = self.values if self.kind == 'boxes' else np.asarray(self.values)
         if len(values) < 2:
             raise ValueError(f'scores need at least two examples, not {len(values)}')
-        if self.kind == 'classes':
+        if self.categorical:
             values = _labels(values)
             object.__setattr__(self, 'classes', _number(values, self.classes))
         elif self.kind == 'regression':
@@ -62,13 +66,18 @@ class Targets:
         return len(self.values)
 
     @property
+    def categorical(self) -> bool:
+        """Whether each example has one label of several: kinds 'classes' and 'tokens'."""
+        return self.kind in CATEGORICAL
+
+    @property
     def counts_C(self) -> npt.NDArray[np.int64]:
-        """Examples of each class; of kind 'classes' only."""
+        """Examples of each class; of categorical targets only."""
         return np.bincount(self.values, minlength=self.classes)
 
     @property
     def present_N(self) -> npt.NDArray[np.int64]:
-        """Labels renumbered so that every class has an example; of kind 'classes' only."""
+        """Labels renumbered so that every class has an example; of categorical targets only."""
         return np.unique(self.values, return_inverse=True)[1]
 
     def columns(self) -> Array:
@@ -77,7 +86,7 @@ class Targets:
         Columns that are the same for all examples are left out, such as those of classes without
         an example: no source predicts them better than another.
         """
-        if self.kind == 'classes':
+        if self.categorical:
             present_N = self.present_N
             return np.eye(present_N.max() + 1)[present_N]
         values_NxT = self.values.astype(np.float64)
@@ -87,7 +96,7 @@ class Targets:
 def _labels(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     if values.ndim != 1 or values.dtype.kind not in 'iu':
         raise ValueError(
-            'classes are one integer an example, not an array of shape '
+            'labels are one integer an example, not an array of shape '
             f'{values.shape} and type {values.dtype}'
         )
     if values.min() < 0:

@@ -235,7 +235,7 @@ def default() -> ConfigDict:
             rank=dict(  # what `launch.py rank` puts in order
                 # As source.uri takes them, or 'random:MODEL(argument=value)' for an untrained one.
                 sources=(),
-                by='logme',  # the score whose order is the recommendation
+                by='',  # the score whose order is the recommendation; '': study/rank.py's DECIDING
                 scores=(),  # others that are shown; () is all
                 resamples=50,  # halves of the examples, for the intervals
                 untrained=True,  # whether each model is also scored before any training

@@ -19,7 +19,9 @@ def ranking(labels=40, classes=10, probe=0.8, low=0.1, uri='package:a', worst=''
     }
     return {
         'sources': [first, {**first, 'name': 'b', 'uri': 'package:b'}],
+        'kind': 'classes',
         'examples': labels,
+        'available': labels,
         'classes': classes,
         'validation': 20,
         'batch_size': batch,
@@ -92,6 +94,19 @@ def test_overrides_are_words_of_a_shell():
     assert '--config.source.uri=/tmp/my models/a' in words
     assert '--config.model.name=source' in words
     assert "--config.transfer.reset=('head/.*',)" in words
+
+
+@pytest.mark.parametrize('low', [0.1, -0.1])
+def test_texts_have_sequences_and_keep_the_head_of_their_source(low):
+    """A probe of next tokens and labels a class say nothing of how to train a language model."""
+    found = ranking(probe=0.05, low=low)
+    said = recommend({**found, 'kind': 'tokens', 'examples': 1000, 'available': 1600})
+    assert said.policy == 'full'
+    assert said.steps == 1600 * 20 / 16
+    assert said.sentence.startswith('1,600 sequences; a ')
+    assert not any(word in said.sentence for word in ('labels', 'classes', 'probe'))
+    assert ('not shown' in said.sentence) == ('expect little' in said.sentence) == (low < 0)
+    assert '--config.transfer.reset=()' in shlex.split(' '.join(said.overrides))
 
 
 def test_skill_and_lift():

@@ -35,6 +35,9 @@ class Likelihood:
         if (nats_M > 0).any() or (words_M < 0).any() or not words_M.sum():
             raise ValueError('log-likelihoods are 0 or less, and there is a word at least')
 
+    def __len__(self) -> int:
+        return len(self.nats_M)
+
     def of(self, chosen: npt.NDArray[np.integer]) -> 'Likelihood':
         """That of some texts."""
         return Likelihood(self.nats_M[chosen], self.words_M[chosen])

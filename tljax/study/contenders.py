@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from tljax import calls, models
+from tljax import calls, models, tasks
 from tljax import config as config_lib
 from tljax.errors import UserError
 from tljax.pretrained import inputs
@@ -108,24 +108,37 @@ def short_name(spec: str) -> str:
 
 
 def with_source(config: ConfigDict, spec: str, *, quiet: bool = False) -> ConfigDict:
-    """The target's config with a source in it, the head new, and nothing of another source left.
+    """The target's config with a source in it, and nothing of another source left.
+
+    The head is new, unless the target's labels are tokens: these are the source's own. What is
+    random reads its input as the config's own source has it, as an arm from scratch does.
 
     Raises:
       UserError: there is no such source, or it cannot be told what model it is.
     """
-    full = config.copy_and_resolve_references()
+    is_random = spec.startswith(RANDOM)
+    full = inputs.applied(config) if is_random else config.copy_and_resolve_references()
     default = config_lib.default()
     full.source, policy = default.source, experiment_lib.policy_of(full)
     regularize = full.transfer.regularize
     full.transfer = default.transfer
     with full.unlocked():
         full.transfer.policy = policy
-    full.transfer.update(regularize=regularize, reset=('head/.*',))
+    full.transfer.update(regularize=regularize, reset=reset_of(tasks.kind_of(config.task)))
     full.model = ConfigDict(model_of(spec, quiet=quiet))
-    if spec.startswith(RANDOM):
+    if is_random:
         return full
     full.source.uri = spec
     return inputs.applied(full)
+
+
+def reset_of(kind: str) -> tuple[str, ...]:
+    """What of a source is drawn anew for a kind of targets: `config.transfer.reset`.
+
+    >>> reset_of('classes'), reset_of('tokens')
+    (('head/.*',), ())
+    """
+    return () if kind == 'tokens' else ('head/.*',)
 
 
 def model_of(spec: str, *, quiet: bool = False) -> dict[str, Any]:

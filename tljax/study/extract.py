@@ -1,7 +1,8 @@
 """A source's features of the target's examples, and what its own head makes of them.
 
 They come from the frozen prefix of a linear probe: what it reads is kept, and with
-`config.prefix.dir` set a later training behind the same backbone finds it there.
+`config.prefix.dir` set a later training behind the same backbone finds it there. Texts whose every
+position has a label are read by `tljax.study.positions`.
 """
 
 import dataclasses
@@ -16,6 +17,8 @@ import numpy.typing as npt
 from tljax import models, trees
 from tljax.errors import RunError
 from tljax.models import Model, merge
+from tljax.study import positions
+from tljax.study.extracted import Extracted, Split
 from tljax.study.runs import Arm
 from tljax.train import experiment as experiment_lib
 from tljax.train import step as step_lib
@@ -26,42 +29,6 @@ from tljax.transfer import prefix
 
 Array = npt.NDArray[np.float64]
 HEAD = 'head/'
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """What a source makes of the examples of one split.
-
-    Attributes:
-      features_NxD: what a linear probe reads; of maps the mean over places.
-      labels_N: of the target.
-      probabilities_NxS: of the source's own S classes; None where it has no classifier.
-    """
-
-    features_NxD: Array
-    labels_N: npt.NDArray[np.integer]
-    probabilities_NxS: Array | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Extracted:
-    """A source on a target.
-
-    Attributes:
-      experiment: the linear probe whose features these are.
-      train: the target's labelled subset.
-      validation: its validation split.
-      seconds: that computing features took, compilation included.
-      nbytes: of the features as they are kept.
-      params: numbers in the backbone.
-    """
-
-    experiment: Experiment
-    train: Split
-    validation: Split
-    seconds: float
-    nbytes: int
-    params: int
 
 
 def probing(experiment_config: Any) -> Any:
@@ -90,6 +57,21 @@ def extract(config: Any, source: Source) -> Extracted:
       RunError: a feature is not a finite number.
     """
     began = time.monotonic()
+    read = positions.read if positions.are_asked_for(config) else examples
+    experiment, splits, nbytes = read(config, source)
+    for split in splits:
+        if not np.isfinite(split.features_NxD).all():
+            raise RunError(
+                f'{config.source.uri or config.model.name}: features are not finite numbers. Check '
+                'that config.data.mean and .std are what the source was trained with.'
+            )
+    shapes = trees.flatten(experiment.model.shapes()['params'])
+    params = sum(s.size for path, s in shapes.items() if not path.startswith(HEAD))
+    return Extracted(experiment, splits[0], splits[1], time.monotonic() - began, nbytes, params)
+
+
+def examples(config: Any, source: Source) -> tuple[Experiment, list[Split], int]:
+    """What is read of examples that have one label each, and its size in bytes as it is kept."""
     experiment = experiment_lib.build(probing(config), source)
     arm = Arm(experiment, 2)
     seed = experiment.config.seed
@@ -102,20 +84,18 @@ def extract(config: Any, source: Source) -> Extracted:
     classifier = Classifier.of(experiment, source)
     splits = []
     for feed, kept in ((pool, ready.feed), (arm.validation, ready.validation)):
-        floats = floating(kept)
-        flat = flattened(floats)
-        if not np.isfinite(flat).all():
-            raise RunError(
-                f'{config.source.uri or config.model.name}: features are not finite numbers. Check '
-                'that config.data.mean and .std are what the source was trained with.'
-            )
-        labels = feed.split.labels()[feed.subset]
-        said = classifier.probabilities(feed, floats) if classifier else None
-        splits.append(Split(flat, labels, said))
-    nbytes = sum(array.nbytes for array in ready.feed.table.arrays.values())
-    shapes = trees.flatten(experiment.model.shapes()['params'])
-    params = sum(s.size for path, s in shapes.items() if not path.startswith(HEAD))
-    return Extracted(experiment, splits[0], splits[1], time.monotonic() - began, nbytes, params)
+        floats, count = floating(kept), len(feed.subset)
+        split = Split(
+            kind=experiment.task.kind,
+            features_NxD=flattened(floats),
+            labels_N=feed.split.labels()[feed.subset],
+            example_N=np.arange(count),
+            examples=count,
+            total=count,
+            probabilities_NxS=classifier.probabilities(feed, floats) if classifier else None,
+        )
+        splits.append(split)
+    return experiment, splits, sum(x.nbytes for x in ready.feed.table.arrays.values())
 
 
 def floating(feed: FeatureFeed) -> list[np.ndarray]:

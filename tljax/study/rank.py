@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +12,33 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from tljax import config as config_lib
+from tljax import tasks
 from tljax.data import Data
 from tljax.errors import UserError, nearest
 from tljax.progress import Progress
-from tljax.ranking.scores import SCORES, check_kind, score
-from tljax.ranking.spectrum import Features
-from tljax.ranking.targets import NotDefined, Targets
+from tljax.ranking.scores import SCORES, check_kind
+from tljax.ranking.targets import NotDefined
 from tljax.study import compatibility
 from tljax.study import contenders as contenders_lib
 from tljax.study.compatibility import Finding
 from tljax.study.contenders import Contender
-from tljax.study.extract import Extracted, extract
-from tljax.study.halves import halves
-from tljax.study.probe import predictions
-from tljax.study.statistics import Measure, interval
+from tljax.study.extract import extract
+from tljax.study.extracted import Extracted, Split
+from tljax.study.probe import predictions, share
+from tljax.study.statistics import Measure
 from tljax.train import experiment as experiment_lib
 from tljax.train.experiment import Source
 from tljax.train.workdir import check, claim
 
 Array = npt.NDArray[np.float64]
+# What decides where config.rank.by is '': the first that every source has that is not disqualified,
+# else the last.
+DECIDING = {'tokens': ('log_likelihood', 'logme')}
+OTHERWISE = ('logme',)
+
+
+def no_halves() -> Array:
+    return np.zeros(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +52,11 @@ class Scored:
       scores: by name; None where one is not defined.
       why_not: name -> why it is not.
       seconds: name -> what it took; 'features' is one of them.
+      findings: what speaks against it, the worst first.
+      probe: share of validation examples, or positions, that a short linear probe gets right.
       halves_H: the deciding score on each half of the examples.
       untrained: the deciding score of the same model before any training; None if not asked for.
       untrained_H: the same on each half.
-      findings: what speaks against it, the worst first.
-      probe: share of validation examples that a short linear probe gets right.
     """
 
     contender: Contender
@@ -57,11 +65,11 @@ class Scored:
     scores: dict[str, float | None]
     why_not: dict[str, str]
     seconds: dict[str, float]
-    halves_H: Array
-    untrained: float | None
-    untrained_H: Array
     findings: list[Finding]
     probe: Measure
+    halves_H: Array = dataclasses.field(default_factory=no_halves)
+    untrained: float | None = None
+    untrained_H: Array = dataclasses.field(default_factory=no_halves)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,21 +78,21 @@ class Ranking:
 
     Attributes:
       config: the target's.
+      by: the deciding score.
       names: of the scores.
+      not_defined: name -> why there is no such score for this task, of those not in `names`.
       scored: the sources, the best first.
-      findings: what is wrong with the target's own data.
+      findings: what is wrong with the target's own data, or with comparing these sources.
       seconds: of all.
     """
 
     config: ConfigDict
+    by: str
     names: tuple[str, ...]
+    not_defined: dict[str, str]
     scored: list[Scored]
     findings: list[Finding]
     seconds: float
-
-    @property
-    def by(self) -> str:
-        return self.config.rank.by
 
 
 def rank(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Ranking:
@@ -99,39 +107,49 @@ def rank(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Ranking:
       UserError: a source cannot be read or does not fit the data, or there is no such score.
     """
     began = time.monotonic()
-    names = chosen_scores(config)
+    kind = tasks.kind_of(config.task)
+    names = chosen_scores(config, kind)
     check(workdir, config, 'rank')
     listed = contenders_lib.contenders(config, quiet=quiet)
-    check_task(config.rank.by, experiment_lib.build(listed[0].config, None).task.kind)
+    experiment_lib.build(listed[0].config, None)  # what is wrong with the data is told first
     claim(workdir, config, 'rank')
-    scored = []
-    with Progress(len(listed), 'source', quiet=quiet) as progress:
+    with Progress(2 * len(listed), 'source', quiet=quiet) as progress:
+        scored = []
         for contender in listed:
             scored.append(examine(contender, names, workdir, quiet=quiet))
             progress.update(1)
-    by = config.rank.by
+        by = decided(config.rank.by, kind, scored)
+        for place, one in enumerate(scored):
+            scored[place] = with_halves(one, by)
+            progress.update(1)
     if all(one.scores[by] is None for one in scored):
         raise UserError(f'config.rank.by: {scored[0].why_not[by]} Take another score to rank by.')
     scored = in_order(scored, by)
-    findings = compatibility.check_target(scored[0].extracted.experiment.data)
-    return Ranking(config, names, scored, findings, time.monotonic() - began)
+    datas = {one.contender.name: one.extracted.experiment.data for one in scored}
+    findings = compatibility.check_together(datas, kind)
+    findings += compatibility.check_target(scored[0].extracted.experiment.data)
+    others = {name: why_none(name, kind) for name in SCORES if name not in names}
+    others = {name: why for name, why in others.items() if why}
+    return Ranking(config, by, names, others, scored, findings, time.monotonic() - began)
 
 
-def check_task(by: str, kind: str) -> None:
-    """Raises UserError if the deciding score is not defined for a task's kind of targets."""
+def decided(by: str, kind: str, scored: Sequence[Scored]) -> str:
+    """The deciding score: the one that is asked for, or what `DECIDING` says of this kind."""
+    if by:
+        return by
+    able = [one for one in scored if compatibility.worst(one.findings) != 'disqualified']
+    candidates = DECIDING.get(kind, OTHERWISE)
+    everywhere = (n for n in candidates if all(one.scores[n] is not None for one in able or scored))
+    return next(everywhere, candidates[-1])
+
+
+def why_none(name: str, kind: str) -> str:
+    """Why there is no such score for a kind of targets; '' where there is one."""
     try:
-        check_kind(SCORES[by], kind)
+        check_kind(SCORES[name], kind)
     except NotDefined as error:
-        others = [name for name, one in SCORES.items() if kind in one.kinds]
-        remedy = (
-            f'Take one of {", ".join(others)}.'
-            if others
-            else (
-                'No score is. Compare each source with scratch instead: `launch.py compare`, with '
-                '--config.source.uri.'
-            )
-        )
-        raise UserError(f'config.rank.by: {error} {remedy}') from None
+        return str(error)
+    return ''
 
 
 def in_order(scored: list[Scored], by: str) -> list[Scored]:
@@ -146,30 +164,32 @@ def in_order(scored: list[Scored], by: str) -> list[Scored]:
     )
 
 
-def chosen_scores(config: ConfigDict) -> tuple[str, ...]:
-    """The scores that are asked for, the deciding one among them.
+def chosen_scores(config: ConfigDict, kind: str) -> tuple[str, ...]:
+    """The scores that are asked for, those that may decide among them; () is all there are.
 
     Raises:
-      UserError: there is no such score.
+      UserError: there is no such score, or the deciding one is not defined for the task.
     """
-    names = tuple(config.rank.scores) or tuple(SCORES)
-    for key, name in (('by', config.rank.by), *(('scores', name) for name in names)):
+    by, asked = config.rank.by, tuple(config.rank.scores)
+    for key, name in (*((('by', by),) if by else ()), *(('scores', name) for name in asked)):
         if name not in SCORES:
             raise UserError(f'config.rank.{key}: no score {name!r}.{nearest(str(name), SCORES)}')
-    return names if config.rank.by in names else (config.rank.by, *names)
+    defined = tuple(name for name in SCORES if not why_none(name, kind))
+    deciding = (by,) if by else DECIDING.get(kind, OTHERWISE)
+    if why := why_none(deciding[-1], kind):
+        remedy = f'Take one of {", ".join(defined)}.' if defined else 'No score is.'
+        raise UserError(f'config.rank.by: {why} {remedy}')
+    names = asked or defined
+    return (*(name for name in deciding if name not in names), *names)
 
 
 def examine(
     contender: Contender, names: tuple[str, ...], workdir: Path, *, quiet: bool = False
 ) -> Scored:
-    """One source's features, scores and probe."""
+    """One source's features, scores and probe; no halves yet."""
     source, config = contender.load(workdir, quiet=quiet), contender.config
     extracted = extract(config, source)
-    scores, why_not, seconds = all_scores(names, extracted, config.seed)
-    _, halves_H = deciding(config, extracted)
-    untrained, untrained_H = None, np.zeros(0)
-    if config.rank.untrained and not contender.is_random:
-        untrained, untrained_H = deciding(config, extract(config, contenders_lib.untrained(config)))
+    scores, why_not, seconds = all_scores(names, extracted.train, config.seed)
     began = time.monotonic()
     probe = probed(extracted)
     seconds |= {'features': extracted.seconds, 'probe': time.monotonic() - began}
@@ -181,12 +201,19 @@ def examine(
         scores=scores,
         why_not=why_not,
         seconds=seconds,
-        halves_H=halves_H,
-        untrained=untrained,
-        untrained_H=untrained_H,
         findings=findings_of(contender, source, extracted),
         probe=probe,
     )
+
+
+def with_halves(one: Scored, by: str) -> Scored:
+    """The same with its deciding score on halves, and that of its model before any training."""
+    config, untrained, untrained_H = one.contender.config, None, no_halves()
+    halves_H = deciding(config, by, one.extracted.train)[1]
+    if config.rank.untrained and not one.contender.is_random:
+        before = extract(config, contenders_lib.untrained(config))
+        untrained, untrained_H = deciding(config, by, before.train)
+    return dataclasses.replace(one, halves_H=halves_H, untrained=untrained, untrained_H=untrained_H)
 
 
 def findings_of(contender: Contender, source: Source, found: Extracted) -> list[Finding]:
@@ -217,41 +244,33 @@ def source_data(source: Source) -> Data | None:
 
 
 def all_scores(
-    names: tuple[str, ...], found: Extracted, seed: int
+    names: tuple[str, ...], train: Split, seed: int
 ) -> tuple[dict[str, float | None], dict[str, str], dict[str, float]]:
     """Scores by name, None where one is not defined; why it is not; the seconds of each."""
-    kind = found.experiment.task.kind
-    targets, features = Targets(kind, found.train.labels_N), Features(found.train.features_NxD)
     scores: dict[str, float | None] = {}
     why_not, seconds = {}, {}
     for name in names:
         began = time.monotonic()
         try:
-            scores[name] = score(name, features, targets, found.train.probabilities_NxS, seed)
+            scores[name] = train.score(name, seed)
         except NotDefined as error:
             scores[name], why_not[name] = None, str(error)
         seconds[name] = time.monotonic() - began
     return scores, why_not, seconds
 
 
-def deciding(config: ConfigDict, found: Extracted) -> tuple[float | None, Array]:
+def deciding(config: ConfigDict, by: str, train: Split) -> tuple[float | None, Array]:
     """The deciding score of all examples and of each half; None and nothing if not defined."""
-    train, rank = found.train, config.rank
-
-    def on(rows: Any) -> float:
-        said = None if train.probabilities_NxS is None else train.probabilities_NxS[rows]
-        targets = Targets(found.experiment.task.kind, train.labels_N[rows])
-        return score(rank.by, train.features_NxD[rows], targets, said, config.seed)
-
     try:
-        drawn = halves(train.labels_N, rank.resamples, config.seed)
-        return on(slice(None)), np.array([on(half) for half in drawn])
+        whole = train.score(by, config.seed)
+        drawn = train.halves(config.rank.resamples, config.seed)
+        return whole, np.array([train.of(half).score(by, config.seed) for half in drawn])
     except NotDefined:
-        return None, np.zeros(0)
+        return None, no_halves()
 
 
 def probed(found: Extracted) -> Measure:
     """Validation accuracy of a linear probe, with its interval over validation examples."""
     train, validation = found.train, found.validation
     said = predictions(train.features_NxD, train.labels_N, validation.features_NxD)
-    return interval((said == validation.labels_N).astype(float))
+    return share(said == validation.labels_N, validation.example_N)

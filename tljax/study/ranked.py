@@ -10,6 +10,7 @@ from tljax.pretrained.shelf import UNKNOWN
 from tljax.ranking.scores import SCORES
 from tljax.study import compatibility
 from tljax.study import halves as halves_lib
+from tljax.study.probe import steps
 from tljax.study.rank import Ranking, Scored
 from tljax.study.recommend import recommend
 from tljax.study.results import devices, versions
@@ -25,7 +26,7 @@ def results(ranking: Ranking, command: str) -> dict[str, Any]:
       command: the command line.
     """
     scored, by = ranking.scored, ranking.by
-    train = scored[0].extracted.train
+    train, validation = scored[0].extracted.train, scored[0].extracted.validation
     known = [one for one in scored if len(one.halves_H)]
     halves_SxH = np.stack([one.halves_H for one in known]) if known else np.zeros((0, 0))
     shares = dict(
@@ -35,13 +36,18 @@ def results(ranking: Ranking, command: str) -> dict[str, Any]:
         'title': ranking.config.title,
         'command': command,
         'by': by,
+        'kind': train.kind,
         'paper': SCORES[by].paper,
         'scores': list(ranking.names),
         'papers': {name: SCORES[name].paper for name in ranking.names},
         'data': ranking.config.data.name,
-        'examples': len(train.labels_N),
+        'not_defined': ranking.not_defined,
+        'examples': train.examples,
+        'available': train.total,
+        'rows': len(train.labels_N),
         'classes': len(np.unique(train.labels_N)),
-        'validation': len(scored[0].extracted.validation.labels_N),
+        'validation': validation.examples,
+        'validation_rows': len(validation.labels_N),
         'seed': ranking.config.seed,
         'halves': ranking.config.rank.resamples,
         'sources': [source(one, by, scored[0], shares.get(one.contender.name)) for one in scored],
@@ -57,7 +63,8 @@ def results(ranking: Ranking, command: str) -> dict[str, Any]:
 
 def source(one: Scored, by: str, first: Scored, share: float | None) -> dict[str, Any]:
     """One source's part of the results."""
-    value = one.scores[by]
+    value, train = one.scores[by], one.extracted.train
+    width = train.features_NxD.shape[1]
     interval = unmeasured(0, one.why_not.get(by, ''))
     behind = lift = None
     if value is not None:
@@ -80,9 +87,10 @@ def source(one: Scored, by: str, first: Scored, share: float | None) -> dict[str
         'scores': one.scores,
         'why_not': one.why_not,
         'probe': one.probe.to_json(),
+        'probe_steps': steps(len(train.labels_N), width, len(np.unique(train.labels_N))),
         'seconds': one.seconds,
         'bytes': one.extracted.nbytes,
-        'width': one.extracted.train.features_NxD.shape[1],
+        'width': width,
         'params': one.extracted.params,
         'card': card(one.card),
         'findings': [finding.to_json() for finding in one.findings],

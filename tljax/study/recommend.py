@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tljax.study.contenders import RANDOM
+from tljax.study.contenders import RANDOM, reset_of
 
 FEW = 25  # labels a class up to which a frozen backbone is left frozen at first
 MANY = 1000  # labels a class from which little is expected of any source
@@ -17,12 +17,20 @@ IN_WORDS = {
     'full': 'full fine-tuning',
 }
 STEP = 3  # forward passes that a training step of everything costs, about
-RULE = (
-    'The first source of the ranking that was trained on something. Linear probe where labels are '
-    f'few (up to {FEW} a class) and its features know the target (a probe comes {KNOWN:.0%} of the '
-    'way from guessing to perfect); full fine-tuning where nothing shows that they know more than '
-    'untrained ones; else the head first, and then everything (Kumar et al. 2022).'
-)
+RULES = {
+    'classes': (
+        'The first source of the ranking that was trained on something. Linear probe where labels '
+        f'are few (up to {FEW} a class) and its features know the target (a probe comes '
+        f'{KNOWN:.0%} of the way from guessing to perfect); full fine-tuning where nothing shows '
+        'that they know more than untrained ones; else the head first, and then everything (Kumar '
+        'et al. 2022).'
+    ),
+    'tokens': (
+        'The first source of the ranking that was trained on something. Its head says the next '
+        'token already, so it is kept, and full fine-tuning comes first: there is no new head to '
+        'be trained before the rest.'
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,35 +55,54 @@ class Recommendation:
 
 
 def recommend(ranking: Mapping[str, Any]) -> Recommendation:
-    """Source, policy and budget for a target, by `RULE`.
+    """Source, policy and budget for a target, by `RULES`.
 
     Args:
       ranking: of `tljax.study.ranked.results`.
     """
     first = start(ranking['sources'])
-    labels, classes = ranking['examples'], ranking['classes']
-    size = f'{labels:,} labels, {classes:,} classes'
+    size = size_of(ranking)
     if not usable(first):
         return Recommendation(
             '', '', 0, 0.0, f'{size}: none of these sources can be recommended.', ()
         )
-    skill = rescaled(first['probe']['mean'], classes)
-    lifted = is_lifted(first)
-    policy = policy_for(labels / classes, skill, lifted)
+    lifted, many = is_lifted(first), False
+    if ranking['kind'] == 'tokens':
+        policy = 'full'
+        knows = 'expects them better than' if lifted else 'is not shown to expect them better than'
+        reasons = f'{size}; {first["name"]} {knows} the same model untrained'
+    else:
+        a_class = ranking['available'] / ranking['classes']
+        policy = policy_for(a_class, rescaled(first['probe']['mean'], ranking['classes']), lifted)
+        many = a_class >= MANY
+        knows = (
+            'knows more of them than untrained' if lifted else 'is not shown to know any of them'
+        )
+        reasons = (
+            f'{size}; {first["name"]} {knows}, and a probe gets {first["probe"]["mean"]:.0%} right'
+        )
     steps, took = budget(ranking, first, policy)
-    knows = 'knows more of them than untrained' if lifted else 'is not shown to know any of them'
-    reasons = (
-        f'{size}; {first["name"]} {knows}, and a probe gets {first["probe"]["mean"]:.0%} right'
-    )
     text = f'{reasons}: {IN_WORDS[policy]} first, {plan(steps, took, EPOCHS[policy])}'
     if policy == 'linear_probe':
         more = plan(*budget(ranking, first, 'head_then_full'), EPOCHS['head_then_full'])
         text += f'; if that is not enough, {IN_WORDS["head_then_full"]}, {more}'
-    if not lifted or labels / classes >= MANY:
+    if not lifted or many:
         text += '; expect little of transfer, and compare it with scratch'
-    return Recommendation(
-        first['name'], policy, steps, took, f'{text}.', overrides(first, policy, steps)
-    )
+    added = overrides(first, policy, steps, ranking['kind'])
+    return Recommendation(first['name'], policy, steps, took, f'{text}.', added)
+
+
+def size_of(ranking: Mapping[str, Any]) -> str:
+    """How much there is to learn from.
+
+    >>> size_of({'kind': 'tokens', 'available': 1200})
+    '1,200 sequences'
+    >>> size_of({'kind': 'classes', 'available': 40, 'classes': 10})
+    '40 labels, 10 classes'
+    """
+    if ranking['kind'] == 'tokens':
+        return f'{ranking["available"]:,} sequences'
+    return f'{ranking["available"]:,} labels, {ranking["classes"]:,} classes'
 
 
 def start(sources: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -93,7 +120,7 @@ def usable(source: Mapping[str, Any]) -> bool:
 
 
 def policy_for(labels_a_class: float, skill: float, lifted: bool) -> str:
-    """The policy that `RULE` gives.
+    """The policy that `RULES` gives where there are classes.
 
     >>> policy_for(10, 0.8, True), policy_for(10, 0.1, True), policy_for(10, 0.1, False)
     ('linear_probe', 'head_then_full', 'full')
@@ -125,7 +152,7 @@ def is_lifted(source: Mapping[str, Any]) -> bool:
 def budget(ranking: Mapping[str, Any], source: Mapping[str, Any], policy: str) -> tuple[int, float]:
     """Steps, and about the seconds they take here, from what features of an example took."""
     batch = ranking['batch_size']
-    steps = -(-ranking['examples'] * EPOCHS[policy] // batch)
+    steps = -(-ranking['available'] * EPOCHS[policy] // batch)
     features = source['seconds']['features']
     if policy == 'linear_probe':
         return steps, features
@@ -143,10 +170,10 @@ def plan(steps: int, took: float, epochs: int) -> str:
     return f'{steps:,} steps ({epochs} epochs, about {time} here)'
 
 
-def overrides(source: Mapping[str, Any], policy: str, steps: int) -> tuple[str, ...]:
+def overrides(source: Mapping[str, Any], policy: str, steps: int, kind: str) -> tuple[str, ...]:
     """What to add to `launch.py train` or `compare` with the ranking's config, for a shell."""
     changed: dict[str, Any] = {'train.steps': steps}
     if not source['uri'].startswith(RANDOM):
         changed |= {'source.uri': source['uri'], 'model.name': 'source', 'transfer.policy': policy}
-        changed |= {'transfer.reset': "('head/.*',)"}
+        changed |= {'transfer.reset': str(reset_of(kind))}
     return tuple(shlex.quote(f'--config.{key}={value}') for key, value in changed.items())

@@ -79,17 +79,44 @@ class Task(Protocol):
         ...
 
 
+class TokenTask(Task, Protocol):
+    """A task of the kind 'tokens': an example is a text, and each place in it has a label."""
+
+    def places(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """The labels of the first L - 1 places, (batch, L - 1) each, and whether they count."""
+        ...
+
+    def likelihood(self, model: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Log-likelihood of each text in nats, and its words: (batch,) each."""
+        ...
+
+
 def create(config: Mapping[str, Any], target: Target) -> Task:
     """The task that `config.task` names; each reads of that section what concerns it.
 
     Raises:
       UserError: there is no such task, or it makes no sense for this target.
     """
-    name = config['name']
+    return class_of(config['name']).create(config, target)
+
+
+def kind_of(config: Mapping[str, Any]) -> str:
+    """What the task that `config.task` names asks of an example, whatever the data.
+
+    Raises:
+      UserError: there is no such task.
+
+    >>> kind_of({'name': 'language_modelling'})
+    'tokens'
+    """
+    return class_of(config['name']).kind
+
+
+def class_of(name: str) -> Any:
     if name not in TASKS:
         raise UserError(f'config.task.name: no task {name!r}.{nearest(name, TASKS)}')
     module, _, attribute = TASKS[name].partition(':')
-    return getattr(importlib.import_module(module), attribute).create(config, target)
+    return getattr(importlib.import_module(module), attribute)
 
 
 def means(sums: Mapping[str, Any]) -> dict[str, float]:

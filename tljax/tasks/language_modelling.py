@@ -102,7 +102,7 @@ class LanguageModelling:
         losses_BxL = optax.softmax_cross_entropy_with_integer_labels(logits_BxLxV, next_BxL)
         true_BxLx1 = jnp.take_along_axis(logits_BxLxV, next_BxL[:, :, None], -1)
         above_BxL = (logits_BxLxV > true_BxLx1).sum(-1)
-        words_BxL = jnp.where(real_BxL > 0, batch['words'][:, 1:], 0)
+        words_BxL = words(batch)
         weight_B = batch['weight']
         return {
             'loss': ((losses_BxL * real_BxL).sum(1) * weight_B).sum(),
@@ -110,6 +110,17 @@ class LanguageModelling:
             'top5': (hits(words_BxL, above_BxL < 5) * weight_B).sum(),
             'weight': (words_BxL.max(1) * weight_B).sum(),
         }
+
+    def likelihood(self, model: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """Log-likelihood of each sequence in nats, summed over its tokens, and its words: (B,)."""
+        losses_BxL = optax.softmax_cross_entropy_with_integer_labels(
+            model(batch)[:, :-1], batch['tokens'][:, 1:]
+        )
+        return -(losses_BxL * learnt(batch)).sum(1), words(batch).max(1)
+
+    def places(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """What is asked behind each token but the last: the next, (B, L - 1), and whether it is."""
+        return batch['tokens'][:, 1:], learnt(batch) > 0
 
     def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
         found = means(sums)
@@ -129,6 +140,11 @@ def learnt(batch: Mapping[str, jax.Array]) -> jax.Array:
     segments_BxL = batch['segments']
     same = (segments_BxL[:, 1:] == segments_BxL[:, :-1]) & (segments_BxL[:, 1:] > 0)
     return same.astype(jnp.float32)
+
+
+def words(batch: Mapping[str, jax.Array]) -> jax.Array:
+    """(B, L - 1): the word of each next token, 1, 2, ...; 0 where none is asked for."""
+    return jnp.where(learnt(batch) > 0, batch['words'][:, 1:], 0)
 
 
 def hits(words_BxL: jax.Array, right_BxL: jax.Array) -> jax.Array:

@@ -124,6 +124,11 @@ class Packed(Records):
     def __len__(self) -> int:
         return len(self._sequences['tokens'])
 
+    @property
+    def sources(self) -> np.ndarray:
+        """The rows of the TFDS split whose documents these are, ascending."""
+        return np.arange(len(self._raw)) if self.documents is None else self.documents
+
     @functools.cached_property
     def labels(self) -> np.ndarray:
         """There are none: zeros."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tljax.data import Data, Split
-from tljax.study.compatibility import inputs, labels, leakage, licences, rows
+from tljax.study.compatibility import inputs, labels, leakage, licences, rows, texts
 from tljax.study.compatibility.about import about as about_of
 from tljax.study.compatibility.finding import Finding, ordered
 from tljax.transfer import Manifest
@@ -45,19 +45,24 @@ def check(
     source = about_of(card)
     found = inputs.findings(source, config, data.example, stored_shape(data))
     found += inputs.dtype_findings(source, leaves or {})
+    found += texts.findings(source, config, data) if texts.tokenizer_in(data) else []
     reused = manifest.reused() if manifest else ()
-    found += labels.findings(source, data.label_names, any(p.startswith('head/') for p in reused))
+    if data.label_names:
+        head = any(path.startswith('head/') for path in reused)
+        found += labels.findings(source, data.label_names, head)
     found += licences.findings(source, licence_of(data), commercial)
     found += leakage.by_name(source, data.full_name) if source_data is None else []
-    if 'image' not in data.example or any(f.level == 'disqualified' for f in found):
+    if any(f.level == 'disqualified' for f in found):
         return ordered(found)  # cheap reasons are reason enough
-    theirs = None if source_data is None else pixels(source_data)
-    found += inputs.pixel_findings(source, pixels(data), theirs)
-    if source_data is not None and 'image' in source_data.example:
-        near = leakage.near_is_possible() is None
-        seen = leakage.sample(source_data.split('train'), data.form, most, near)
-        mine = [leakage.sample(split, data.form, most, near) for split in splits_of(data)]
-        found += leakage.with_source(source, seen, mine)
+    what, theirs = leakage.unit(data), source_data
+    if what == 'pictures':
+        seen = pixels(theirs) if theirs and leakage.unit(theirs) == what else None
+        found += inputs.pixel_findings(source, pixels(data), seen)
+    if theirs is not None and what and (what == leakage.unit(theirs) or is_text(data, theirs)):
+        near = leakage.near_is_possible(what) is None
+        train = theirs.split('train')
+        learnt = leakage.sample(train, data.form, most, near, leakage.unit(theirs))
+        found += leakage.with_source(source, learnt, samples(data, most, near))
     return ordered(found)
 
 
@@ -71,14 +76,36 @@ def check_target(data: Data, *, most: int = MOST) -> list[Finding]:
     Returns:
       The worst first.
     """
-    found = rows.findings(data.account)
-    if 'image' not in data.example:
+    found, what = rows.findings(data.account), leakage.unit(data)
+    if not what:
         return ordered(found)
-    found += inputs.value_findings(pixels(data))
-    missing = leakage.near_is_possible()
+    if what == 'pictures':
+        found += inputs.value_findings(pixels(data))
+    missing = leakage.near_is_possible(what)
     found += [missing] if missing else []
-    parts = [leakage.sample(split, data.form, most, missing is None) for split in splits_of(data)]
-    return ordered(found + leakage.between_splits(parts))
+    return ordered(found + leakage.between_splits(samples(data, most, missing is None)))
+
+
+def check_together(datas: Mapping[str, Data], kind: str) -> list[Finding]:
+    """What keeps scores of several sources from being compared.
+
+    Args:
+      datas: the target's data, as each source reads it, by the source's name.
+      kind: of the task's targets.
+    """
+    tokenizers = {name: texts.tokenizer_in(data) for name, data in datas.items()}
+    return ordered(texts.between_sources(tokenizers, kind))
+
+
+def samples(data: Data, most: int, near: bool) -> list[leakage.Sample]:
+    """What is compared of each split."""
+    what = leakage.unit(data)
+    return [leakage.sample(split, data.form, most, near, what) for split in splits_of(data)]
+
+
+def is_text(*sets: Data) -> bool:
+    """Whether all of them are texts, with labels or without."""
+    return all('tokens' in data.example for data in sets)
 
 
 def splits_of(data: Data) -> list[Split]:

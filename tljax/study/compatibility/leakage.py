@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from tljax.data import Form, Split
-from tljax.data.duplicates import Match, pictures
+from tljax.data import Data, Split
+from tljax.data.duplicates import Match, pictures, texts
 from tljax.data.splits import random_keys
+from tljax.data.text.form import text_of
+from tljax.data.text.packing import Packed
 from tljax.errors import UserError
 from tljax.study.compatibility.about import About
 from tljax.study.compatibility.finding import Finding
 
 # A source that has seen more of the test examples than this is no longer judged by them.
 TOO_MANY = 0.05
+TEXTS = 2000  # of a split that are compared at most: about 1 ms each, more for long ones
 SHOWN = 3  # pairs in a sentence
 LISTED = 50  # pairs in a finding's examples
 # How names of TFDS sets begin that were drawn from the pictures of a larger one.
@@ -33,14 +36,16 @@ DRAWN_FROM = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """Pictures of a split that are compared.
+    """Examples of a split that are compared.
 
     Attributes:
       name: of the split, in words.
       rows_N: their rows in the TFDS split string `spec`.
-      labels_N: of each.
+      labels_N: of each; zeros without labels.
       total: examples in the split.
-      prints: of the pictures.
+      prints: of the pictures, or the texts themselves.
+      what: they are: see `unit`.
+      near: whether those that are only alike are looked for.
     """
 
     name: str
@@ -48,7 +53,9 @@ class Sample:
     rows_N: np.ndarray
     labels_N: np.ndarray
     total: int
-    prints: pictures.Prints
+    prints: Any
+    what: str
+    near: bool
 
     def place(self, position: int) -> str:
         """An example in words, such as `'test'[7]`."""
@@ -62,19 +69,32 @@ def positions(count: int, most: int) -> np.ndarray:
     return np.sort(np.argsort(random_keys(count, 0, 'leakage'), kind='stable')[:most])
 
 
+def unit(data: Data) -> str:
+    """What is compared of a set: 'pictures', 'texts', or of texts without labels the 'documents'
+    that sequences are packed from; '' for anything else."""
+    if 'image' in data.example:
+        return 'pictures'
+    if 'tokens' not in data.example:
+        return ''
+    return 'texts' if 'label' in data.example else 'documents'
+
+
 @functools.lru_cache(maxsize=8)  # a target's splits are compared with every source's
-def sample(split: Split, form: Form, most: int, near: bool) -> Sample:
-    """Reads pictures of a split and takes their prints.
+def sample(split: Split, form: Any, most: int, near: bool, what: str = 'pictures') -> Sample:
+    """Reads examples of a split and takes their prints.
 
     Args:
       split: any.
-      form: in which they are decoded: what is compared must have been cut alike.
+      form: in which pictures are decoded: what is compared must have been cut alike.
       most: of more examples so many are drawn.
-      near: as in `tljax.data.duplicates.pictures.prints`.
+      near: whether those that are only alike are to be found too.
+      what: of `unit`.
 
     Raises:
       UserError: `near`, and the library for it is not installed.
     """
+    if what != 'pictures':
+        return of_texts(split, min(most, TEXTS), near, what)
     chosen = positions(len(split), most)
     rows = split.rows[chosen]
     if split.records.form == form and split.in_memory:
@@ -84,19 +104,50 @@ def sample(split: Split, form: Form, most: int, near: bool) -> Sample:
         form = dataclasses.replace(form, scale=scale)
         images = dataclasses.replace(split.records, form=form).decoded(rows)['image']
     prints = pictures.prints(images, near)
-    labels = split.labels()[chosen]
-    return Sample(split.name, split.records.spec, rows, labels, len(split), prints)
+    labels, spec = split.labels()[chosen], split.records.spec
+    return Sample(split.name, spec, rows, labels, len(split), prints, what, near)
 
 
-def near_is_possible() -> Finding | None:
+def of_texts(split: Split, most: int, near: bool, what: str) -> Sample:
+    """The same of texts as they are stored, whatever the tokenizer."""
+    rows, records = split.rows, split.records
+    labels = split.labels()
+    if isinstance(records, Packed):
+        rows = records.sources
+        labels = np.zeros(len(rows), np.int32)
+    chosen = positions(len(rows), most)
+    names = [name for name in ('text', 'text_b') if name in records.builder.info.features]
+    wanted, found = set(rows[chosen].tolist()), []
+    for row, stored in enumerate(records.stored(*names)):
+        if row in wanted:
+            found.append('\n'.join(text_of(stored[name]) for name in names))
+    spec = records.spec
+    return Sample(
+        split.name, spec, rows[chosen], labels[chosen], len(rows), tuple(found), what, near
+    )
+
+
+def near_is_possible(what: str = 'pictures') -> Finding | None:
     """None where near-duplicates can be looked for; else what to say instead."""
     try:
-        pictures.prints([np.arange(64, dtype=np.uint8).reshape(8, 8)])
+        if what == 'pictures':
+            pictures.prints([np.arange(64, dtype=np.uint8).reshape(8, 8)])
+        else:
+            texts.matches(['a b c d'], ['a b c e'])
     except UserError as error:
-        what = f'Only identical pictures were looked for. {error}'
+        said = f'Only identical {what} were looked for. {error}'
         why = 'Copies that were compressed or scaled go unseen.'
-        return Finding('note', 'leakage', what, why, '')
+        if what != 'pictures':
+            why = 'Copies with other words here and there go unseen.'
+        return Finding('note', 'leakage', said, why, '')
     return None
+
+
+def matches(left: Sample, right: Sample) -> list[Match]:
+    """What is on the right and on the left too."""
+    if right.what == 'pictures':
+        return pictures.matches(left.prints, right.prints)
+    return texts.matches(left.prints, right.prints, left.near and right.near)
 
 
 def shared(left: Sample, right: Sample, labels_agree: bool) -> tuple[list[Match], str]:
@@ -107,13 +158,13 @@ def shared(left: Sample, right: Sample, labels_agree: bool) -> tuple[list[Match]
       right: what is tested on.
       labels_agree: whether labels of both mean the same.
     """
-    found = pictures.matches(left.prints, right.prints)
+    found = matches(left, right)
     if not found:
         return [], ''
     share, same = len(found) / len(right.prints), sum(match.exact for match in found)
     part = f' of {right.total}' if len(right.prints) < right.total else ''
     said = (
-        f'{len(found)} of {len(right.prints)}{part} {right.name} pictures ({share:.1%}) are in '
+        f'{len(found)} of {len(right.prints)}{part} {right.name} {right.what} ({share:.1%}) are in '
         f'{left.name} too, {same} identical and {len(found) - same} nearly'
     )
     if len(left.prints) < left.total:
@@ -151,11 +202,11 @@ def between_splits(samples: Sequence[Sample]) -> list[Finding]:
     found = []
     for i, left in enumerate(samples):
         for right in samples[i + 1 :]:
-            matches, what = shared(left, right, labels_agree=True)
-            if matches:
+            pairs, what = shared(left, right, labels_agree=True)
+            if pairs:
                 why = 'Whoever learns them by heart is right on them: results look too good.'
                 do = 'Take them out of one side, or split by subject, patient, film or day.'
-                examples = listed(left, right, matches)
+                examples = listed(left, right, pairs)
                 found.append(Finding('warning', 'leakage', what, why, do, examples))
     return found
 
@@ -171,17 +222,17 @@ def with_source(about: About, source: Sample, targets: Sequence[Sample]) -> list
     found = []
     named = dataclasses.replace(source, name=f'the training set of {about.name}')
     for target in targets:
-        matches, what = shared(named, target, labels_agree=False)
-        if not matches:
+        pairs, what = shared(named, target, labels_agree=False)
+        if not pairs:
             continue
         learnt = target.name == 'train'
-        many = len(matches) / len(target.prints) > TOO_MANY
+        many = len(pairs) / len(target.prints) > TOO_MANY
         level = 'note' if learnt else 'disqualified' if many else 'warning'
-        why = 'It knows these pictures already: with few labels it looks better than it is.'
+        why = f'It knows these {target.what} already: with few of them it looks better than it is.'
         if not learnt:
             why = 'It has seen what it is tested on.'
-        do = 'Test on pictures that it has not seen, or leave it out of the comparison.'
-        found.append(Finding(level, 'leakage', what, why, do, listed(named, target, matches)))
+        do = f'Test on {target.what} that it has not seen, or leave it out of the comparison.'
+        found.append(Finding(level, 'leakage', what, why, do, listed(named, target, pairs)))
     return found
 
 

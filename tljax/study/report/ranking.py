@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tljax.study.recommend import RULE
-from tljax.study.report import output
+from tljax.study.recommend import RULES
+from tljax.study.report import output, ranked_examples
 from tljax.study.report.document import (
     Answer,
     Block,
@@ -65,8 +65,8 @@ def document(results: Results) -> Document:
         verdict='ranked',
         sentence=sentence(results),
         meaning=(
-            'A score looks at features of the target\u2019s labelled examples; no source was '
-            'trained on them. It says which source to try first, not how well it will do, nor that '
+            f'A score looks at {ranked_examples.LOOKS_AT[results["kind"]]}; no source was trained '
+            'on them. It says which source to try first, not how well it will do, nor that '
             'transfer beats training from scratch: `launch.py compare` measures that.',
         ),
         answers=_answers(results),
@@ -77,7 +77,7 @@ def document(results: Results) -> Document:
 def sentence(results: Results) -> str:
     """What to start from, by which rule, and how sure that is."""
     first, *rest = results['sources']
-    rule = f'by {results["by"]} on {count(results["examples"], "labelled example")}'
+    rule = f'by {results["by"]} on {ranked_examples.examples(results)}'
     if first['interval']['mean'] is None:
         return f'No source can be told from another {rule}.'
     if first['worst'] == 'disqualified':
@@ -105,7 +105,9 @@ def _answers(results: Results) -> tuple[Answer, ...]:
         Answer('Which source?', first['name'], first['card']['title']),
         Answer('By how much?', *_lead(results)),
         Answer('Do other scores agree?', f'{agree} of {len(taus)}', 'weighted Kendall tau above 0'),
-        Answer('A linear probe?', estimate(first['probe']), 'of validation examples right'),
+        Answer(
+            'A linear probe?', estimate(first['probe']), ranked_examples.PROBED[results['kind']]
+        ),
     )
 
 
@@ -138,17 +140,19 @@ def _order(results: Results) -> list[Block]:
         Table('The order', head, rows, numbers=(0, 2, 3, 4, 5, 6), code=(1,)),
         Paragraph(
             f'Rule: the highest {results["by"]} ({results["paper"]}). Intervals hold 95 %, over '
-            f'{results["halves"]} random halves of the examples; first in: the share of halves in '
-            'which a source is first. Above untrained: less the same model before any training. '
-            'Probe: share of validation examples that a logistic regression on the features gets '
-            'right.'
+            f'{results["halves"]} random halves of the {ranked_examples.UNITS[results["kind"]]}; '
+            'first in: the share of halves in which a source is first. Above untrained: less the '
+            f'same model before any training. Probe: {ranked_examples.probe(results)}'
         ),
     ]
 
 
 def _advice(results: Results) -> list[Block]:
     said = results['recommendation']
-    blocks: list[Block] = [Paragraph(said['sentence']), Paragraph(f'Rule: {RULE}')]
+    blocks: list[Block] = [
+        Paragraph(said['sentence']),
+        Paragraph(f'Rule: {RULES[results["kind"]]}'),
+    ]
     if said['overrides']:
         blocks.append(Code('Add to launch.py train or compare', ' '.join(said['overrides'])))
     return blocks
@@ -192,6 +196,7 @@ def _scores(results: Results) -> list[Block]:
     taus = ['' if name == results['by'] else _tau(results, name) for name in names]
     rows.append(('agreement', *taus))
     why = {text for one in results['sources'] for text in one['why_not'].values()}
+    why |= set(results['not_defined'].values())
     return [
         Table(
             'Every score, and the weighted Kendall tau of its order with the rule\u2019s',
@@ -229,9 +234,7 @@ def _costs(results: Results) -> list[Block]:
 
 def _setting(results: Results) -> list[Block]:
     lines = (
-        f'Data: {results["data"]}, {count(results["examples"], "labelled example")} of '
-        f'{results["classes"]} classes, {count(results["validation"], "validation example")}. '
-        'The test split is not read.',
+        f'Data: {results["data"]}, {ranked_examples.setting(results)} The test split is not read.',
         f'Time: {seconds(results["seconds"])} on {results["devices"]}.',
         'Versions: ' + ', '.join(f'{k} {v}' for k, v in results['versions'].items()) + '.',
     )

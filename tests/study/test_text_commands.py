@@ -9,7 +9,8 @@ import small_texts
 from tljax import trees
 from tljax.errors import UserError
 from tljax.pretrained import inputs
-from tljax.study import rank, ranked, tune
+from tljax.study import contest, rank, ranked, tune
+from tljax.study.report import contest as report
 from tljax.train import experiment as experiment_lib
 from tljax.train import inspect, loop, serve, sources
 from tljax.train.average import average
@@ -158,6 +159,7 @@ def test_rank_classification(texts, trained, tmp_path):
     config = small_texts.config_of(
         'classification',
         texts,
+        source__uri='',
         rank__sources=(str(source), f"random:bert({sizes}, pool='mean')"),
         rank__scores=('logme', 'knn', 'leep'),
         rank__resamples=4,
@@ -172,8 +174,53 @@ def test_rank_classification(texts, trained, tmp_path):
     assert own['scores']['leep'] is not None  # its own head has two classes
 
 
-def test_rank_has_no_score_for_the_next_word(texts, trained, tmp_path):
-    source, _ = trained('language_modelling')
-    config = small_texts.config_of('language_modelling', texts, rank__sources=(str(source),))
-    with pytest.raises(UserError, match=r'logme is not defined for labels for a sequence.*compare'):
-        rank.rank(config, tmp_path, quiet=True)
+@pytest.fixture(scope='module')
+def two_tokenizers(texts, trained, tmp_path_factory):
+    """The uris of two sources for the next word whose tokens are others, and a config for them."""
+    first, _ = trained('language_modelling')
+    other = tmp_path_factory.mktemp('other')
+    prose = ' '.join(small_texts.WORDS['spam'].split()[::-1])
+    notes = [f' = {number} = \n\n {prose}\n' for number in range(20)]
+    (other / 'notes.txt').write_text('\n'.join(notes))
+    config = config_of(other, 'language_modelling', '', data__shots=0)
+    second = other / 'run'
+    loop.train(experiment_lib.build(config, None), second, quiet=True)
+    keys = dict(rank__sources=(str(first), str(second)), rank__resamples=4, source__uri='')
+    target = small_texts.config_of('language_modelling', texts, data__tokenizer='', **keys)
+    return str(first), str(second), target
+
+
+def test_rank_of_the_next_word_by_sources_of_two_tokenizers(two_tokenizers, tmp_path):
+    first, second, config = two_tokenizers
+    config.rank.scores = ('logme', 'ridge_loo')
+    content = ranked.results(rank.rank(config, tmp_path, quiet=True), 'rank')
+    assert content['by'] == 'log_likelihood'
+    assert (content['kind'], content['examples']) == ('tokens', 8)
+    for one in content['sources']:
+        assert -40 < one['scores']['log_likelihood'] < 0
+        assert one['lift']['low'] <= one['lift']['mean'] <= one['lift']['high']
+        assert one['worst'] != 'disqualified'
+    told = next(f for f in content['findings'] if 'tokenizers' in f['what'])
+    assert told['level'] == 'warning'
+    assert 'compare only sources of one tokenizer' in told['why']
+    assert 'log_likelihood is by word and compares all of them' in told['why']
+    # A tokenizer that is asked for by the config is not that of the second.
+    config = config.copy_and_resolve_references()
+    config.data.tokenizer = f'{first}/model'
+    content = ranked.results(rank.rank(config, tmp_path / 'one', quiet=True), 'rank')
+    assert [one['worst'] == 'disqualified' for one in content['sources']] == [False, True]
+    assert content['sources'][1]['uri'] == second
+    assert content['sources'][1]['scores']['log_likelihood'] is None
+    assert 'was trained with another' in ' '.join(content['sources'][1]['warnings'])
+
+
+def test_compare_trains_ranked_sources_of_the_next_word(two_tokenizers, tmp_path):
+    *_, config = two_tokenizers
+    config.study.update(seeds=2, trials=1, eval_points=3)
+    config.rank.update(scores=('logme',), untrained=False)
+    with config.unlocked():
+        config.transfer.policy = 'bitfit'
+    content = contest.contest(config, tmp_path, 'compare', quiet=True)
+    assert (content['trained'], content['by']) == (2, 'log_likelihood')
+    assert np.isfinite([one['transfer']['mean'] for one in content['sources']]).all()
+    report.write(content, tmp_path / 'report')

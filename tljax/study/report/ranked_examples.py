@@ -30,6 +30,16 @@ def examples(results: Results) -> str:
     return f'{results["examples"]:,}{part} sequences'
 
 
+def unit(results: Results) -> str:
+    """What the deciding score counts, a sentence; '' where its name says it."""
+    if results['by'] != 'log_likelihood':
+        return ''
+    return (
+        'It is in nats a word, whatever the tokenizer: e to minus it is the perplexity by word of '
+        'the source as it is. '
+    )
+
+
 def probe(results: Results) -> str:
     """What the number of the probe is, a sentence's end."""
     if results['kind'] != 'tokens':

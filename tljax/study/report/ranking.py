@@ -139,7 +139,8 @@ def _order(results: Results) -> list[Block]:
     return [
         Table('The order', head, rows, numbers=(0, 2, 3, 4, 5, 6), code=(1,)),
         Paragraph(
-            f'Rule: the highest {results["by"]} ({results["paper"]}). Intervals hold 95 %, over '
+            f'Rule: the highest {results["by"]} ({results["paper"]}). '
+            f'{ranked_examples.unit(results)}Intervals hold 95 %, over '
             f'{results["halves"]} random halves of the {ranked_examples.UNITS[results["kind"]]}; '
             'first in: the share of halves in which a source is first. Above untrained: less the '
             f'same model before any training. Probe: {ranked_examples.probe(results)}'

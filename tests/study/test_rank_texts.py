@@ -87,6 +87,14 @@ def test_mistakes(config, tmp_path, changes, said):
         rank.rank(other, tmp_path, quiet=True)
 
 
+def test_a_score_that_does_not_compare_the_sources_is_said_to(content):
+    apart = {**content, 'by': 'logme', 'comparable': ['log_likelihood']}
+    assert report.sentence(apart).endswith(
+        'logme does not compare all of them: see what speaks against.'
+    )
+    assert 'does not compare' not in report.sentence(content)
+
+
 def scored(level='note', **scores):
     return SimpleNamespace(scores=scores, findings=[Finding(level, 'text', '', '', '')])
 

@@ -200,7 +200,9 @@ def test_rank_of_the_next_word_by_sources_of_two_tokenizers(two_tokenizers, tmp_
         assert -40 < one['scores']['log_likelihood'] < 0
         assert one['lift']['low'] <= one['lift']['mean'] <= one['lift']['high']
         assert one['worst'] != 'disqualified'
-    told = next(f for f in content['findings'] if 'tokenizers' in f['what'])
+    (told,) = content['together']
+    assert content['comparable'] == ['log_likelihood']
+    assert content['agreement'] == {'logme': None, 'ridge_loo': None}
     assert told['level'] == 'warning'
     assert 'compare only sources of one tokenizer' in told['why']
     assert 'log_likelihood is by word and compares all of them' in told['why']
@@ -222,5 +224,7 @@ def test_compare_trains_ranked_sources_of_the_next_word(two_tokenizers, tmp_path
         config.transfer.policy = 'bitfit'
     content = contest.contest(config, tmp_path, 'compare', quiet=True)
     assert (content['trained'], content['by']) == (2, 'log_likelihood')
+    assert content['worth']['logme'] is content['worth']['probe'] is None  # of other tokens each
+    assert content['worth']['log_likelihood']['regret']['mean'] >= 0
     assert np.isfinite([one['transfer']['mean'] for one in content['sources']]).all()
     report.write(content, tmp_path / 'report')

@@ -95,8 +95,11 @@ def results(
     truth = {name: sign * compared[name]['arms']['transfer']['final']['mean'] for name in names}
     scores = {one['name']: one['scores'] for one in ranking['sources']}
     probes = {one['name']: one['probe']['mean'] for one in ranking['sources']}
-    worth = {}
+    worth: dict[str, Any] = {}
     for score in (*ranking['scores'], 'probe'):
+        if score not in ranking['comparable']:
+            worth[score] = None
+            continue
         given = {n: probes[n] if score == 'probe' else scores[n][score] for n in names}
         pairs = [(given[n], truth[n]) for n in names if given[n] is not None]
         worth[score] = judged(pairs, config.seed)

@@ -35,6 +35,7 @@ Array = npt.NDArray[np.float64]
 # else the last.
 DECIDING = {'tokens': ('log_likelihood', 'logme')}
 OTHERWISE = ('logme',)
+PROBE = 'probe'  # beside the scores, where these are named
 
 
 def no_halves() -> Array:
@@ -82,7 +83,10 @@ class Ranking:
       names: of the scores.
       not_defined: name -> why there is no such score for this task, of those not in `names`.
       scored: the sources, the best first.
-      findings: what is wrong with the target's own data, or with comparing these sources.
+      comparable: those of the scores that can be compared between all these sources, and 'probe' if
+        it can.
+      together: what keeps the others from it.
+      findings: what is wrong with the target's own data.
       seconds: of all.
     """
 
@@ -91,6 +95,8 @@ class Ranking:
     names: tuple[str, ...]
     not_defined: dict[str, str]
     scored: list[Scored]
+    comparable: tuple[str, ...]
+    together: list[Finding]
     findings: list[Finding]
     seconds: float
 
@@ -126,11 +132,23 @@ def rank(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Ranking:
         raise UserError(f'config.rank.by: {scored[0].why_not[by]} Take another score to rank by.')
     scored = in_order(scored, by)
     datas = {one.contender.name: one.extracted.experiment.data for one in scored}
-    findings = compatibility.check_together(datas, kind)
-    findings += compatibility.check_target(scored[0].extracted.experiment.data)
+    together = compatibility.check_together(datas, kind)
     others = {name: why_none(name, kind) for name in SCORES if name not in names}
-    others = {name: why for name, why in others.items() if why}
-    return Ranking(config, by, names, others, scored, findings, time.monotonic() - began)
+    return Ranking(
+        config=config,
+        by=by,
+        names=names,
+        not_defined={name: why for name, why in others.items() if why},
+        scored=scored,
+        comparable=tuple(
+            name
+            for name in (*names, PROBE)
+            if not together or (name in SCORES and SCORES[name].needs == 'likelihood')
+        ),
+        together=together,
+        findings=compatibility.check_target(scored[0].extracted.experiment.data),
+        seconds=time.monotonic() - began,
+    )
 
 
 def decided(by: str, kind: str, scored: Sequence[Scored]) -> str:

@@ -51,7 +51,13 @@ def results(ranking: Ranking, command: str) -> dict[str, Any]:
         'seed': ranking.config.seed,
         'halves': ranking.config.rank.resamples,
         'sources': [source(one, by, scored[0], shares.get(one.contender.name)) for one in scored],
-        'agreement': {name: agreement(scored, by, name) for name in ranking.names if name != by},
+        'comparable': list(ranking.comparable),
+        'agreement': {
+            name: agreement(scored, by, name) if {by, name} <= {*ranking.comparable} else None
+            for name in ranking.names
+            if name != by
+        },
+        'together': [finding.to_json() for finding in ranking.together],
         'findings': [finding.to_json() for finding in ranking.findings],
         'seconds': ranking.seconds,
         'batch_size': ranking.config.train.batch_size,

@@ -87,6 +87,8 @@ def sentence(results: Results) -> str:
     text = f'Start from {first["name"]}: first of {len(results["sources"])} {rule}'
     if first['first_share'] is not None:
         text += f', and in {first["first_share"]:.0%} of random halves of them'
+    if results['by'] not in results['comparable']:
+        return f'{text}; but {results["by"]} does not compare all of them: see what speaks against.'
     close = [one['name'] for one in rest if is_close(one)]
     return text + (f'. Not told apart from it: {", ".join(close)}.' if close else '.')
 
@@ -104,7 +106,11 @@ def _answers(results: Results) -> tuple[Answer, ...]:
     return (
         Answer('Which source?', first['name'], first['card']['title']),
         Answer('By how much?', *_lead(results)),
-        Answer('Do other scores agree?', f'{agree} of {len(taus)}', 'weighted Kendall tau above 0'),
+        Answer(
+            'Do other scores agree?',
+            f'{agree} of {len(taus)}' if taus else NOT_MEASURED,
+            'weighted Kendall tau above 0',
+        ),
         Answer(
             'A linear probe?', estimate(first['probe']), ranked_examples.PROBED[results['kind']]
         ),
@@ -172,6 +178,7 @@ def _against(results: Results) -> list[Block]:
     head = ('source', 'licence', 'trained on', 'warnings')
     blocks: list[Block] = [Table('Cards and warnings', head, rows, code=(0,), prose=(1, 2, 3))]
     for name, findings in (
+        ('All sources together', results['together']),
         ('The target\u2019s own data', results['findings']),
         *((one['name'], one['findings']) for one in results['sources']),
     ):
@@ -258,8 +265,9 @@ def text_summary(results: Results) -> str:
     tail = ['', *textwrap.wrap(f'Recommended: {advice["sentence"]}', 96)]
     if advice['overrides']:
         tail.append(f'With: {" ".join(advice["overrides"])}')
-    for finding in results['findings']:
-        if finding['level'] != 'note':
-            lines += textwrap.wrap(f'Target: {finding["what"]}', 96, subsequent_indent='  ')
+    for of, key in (('All sources', 'together'), ('Target', 'findings')):
+        for finding in results[key]:
+            if finding['level'] != 'note':
+                lines += textwrap.wrap(f'{of}: {finding["what"]}', 96, subsequent_indent='  ')
     lines = [*textwrap.wrap(sentence(results), 96), '', *lines, *tail]
     return '\n'.join(lines).replace(MINUS, '-')

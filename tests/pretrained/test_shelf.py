@@ -127,6 +127,25 @@ def test_a_recipe_as_source_asks_for_what_its_config_says():
     assert (made.data.channels, made.data.image_size) == (3, 8)
 
 
+@pytest.mark.parametrize('tokenizer', ['', 'bpe(300)', 'a/tokenizer.json'])
+def test_a_recipe_that_trains_a_tokenizer_on_its_own_texts_is_asked_for_it(tokenizer, tmp_path):
+    """Of the target's texts it would be another one, though it has as many tokens."""
+    recipe = tmp_path / 'recipe.py'
+    recipe.write_text(
+        'from tljax import config as base\n'
+        'from tljax.models import arguments\n\n'
+        "def get_config(arg=''):\n"
+        '    config = base.default()\n'
+        "    config.data.name = 'corpus'\n"
+        "    config.model = arguments('gpt2')\n"
+        f'    config.data.tokenizer = {tokenizer!r}\n'
+        '    return config\n'
+    )
+    own = not tokenizer.startswith('a/')
+    applied = inputs.applied(config(f'config:{recipe}')).data.tokenizer
+    assert applied == (f'config:{recipe}' if own else tokenizer)
+
+
 def test_the_list_can_be_narrowed(shelved):
     assert 'small: unknown' in shelf.table(architecture='resnet')
     with pytest.raises(UserError, match='Architectures: resnet'):

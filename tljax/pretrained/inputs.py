@@ -16,7 +16,8 @@ from tljax.pretrained.shelf import Card
 IMAGE = ('image_size', 'resize', 'interpolation', 'channels', 'mean', 'std')
 TEXT = ('tokenizer', 'length')
 KEYS = (*IMAGE, *TEXT)
-TRAINED = 'bpe('  # a tokenizer that belongs to a recipe's own texts
+TRAINED = 'bpe('  # a tokenizer that belongs to a recipe's own texts, as does the default
+READS = 'vocabulary'  # an argument of the models that read tokens
 
 
 def declared(card: Card, data: Any) -> dict[str, Any]:
@@ -57,9 +58,10 @@ def asked_by_source(config: ConfigDict) -> dict[str, Any]:
     if not uri:
         return {}
     if uri.startswith('config:'):
-        data = applied(config_lib.load(uri.removeprefix('config:'))).data
+        recipe = applied(config_lib.load(uri.removeprefix('config:')))
+        data = recipe.data
         asked = {key: data[key] for key in KEYS}
-        if data.tokenizer.startswith(TRAINED):
+        if data.tokenizer.startswith(TRAINED) or (not data.tokenizer and READS in recipe.model):
             asked['tokenizer'] = uri  # told apart by the recipe, wherever its model is kept
         return asked
     local, own = Path(uri).expanduser(), model_at(uri)

@@ -51,7 +51,8 @@ def log_likelihood(found: Likelihood) -> float:
     measure of the difficulty of speech recognition tasks); taken of a text that a model has not
     been trained on, and divided by words however they are cut into tokens, it compares models with
     different tokenizers (Radford et al. 2019, Language Models are Unsupervised Multitask Learners,
-    section 3.1). Only the probability of each true token is needed.
+    section 3.1). Only the probability of each true token is needed. A source that is sure of the
+    wrong words, its own texts being others, can be below a model that has learnt nothing.
 
     Returns:
       Nats a word, 0 or less.

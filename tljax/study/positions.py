@@ -25,7 +25,8 @@ from tljax.train.feed import Feed
 
 SEQUENCES = 1000  # of a split that are read at most
 POSITIONS = 4000  # of these sequences that scores look at
-BATCH = 32  # sequences: each position has a logit for every token
+BATCH = 32  # sequences at a time at most, and as many as have so many logits:
+LOGITS = 2**26
 
 
 def are_asked_for(config: Any) -> bool:
@@ -71,17 +72,16 @@ def read_split(
     """
     mesh = mesh_lib.data_mesh()
     feed = Feed(experiment.data.split(name), mesh, subset)
-    rng = np.random.default_rng([experiment.config.seed, len(name)])
+    rng = np.random.default_rng([experiment.config.seed, len(name)])  # another for each split
     sequences = np.sort(rng.permutation(feed.subset)[:SEQUENCES])
-    labels_MxP, real_MxP = [
-        np.asarray(part) for part in token_task(experiment).places(read_by(feed, sequences))
-    ]
+    task = token_task(experiment)
+    labels_MxP, real_MxP = map(np.asarray, task.places(read_by(feed, sequences)))
     real = np.flatnonzero(real_MxP)
     drawn = np.sort(rng.permutation(real)[:POSITIONS])
     row_N, place_N = np.divmod(drawn, labels_MxP.shape[1])
     features, nats, words = [], [], []
     run = compiled(experiment)
-    size = min(BATCH, len(sequences))
+    size = min(BATCH, len(sequences), max(LOGITS // (labels_MxP[0].size * task.outputs), 1))
     size += -size % mesh.size
     for first in range(0, len(sequences), size):
         last = min(first + size, len(sequences))
@@ -94,7 +94,7 @@ def read_split(
     # A loss of 0 may come out a little below.
     said = Likelihood(np.minimum(np.concatenate(nats), 0), np.concatenate(words))
     return Split(
-        kind=experiment.task.kind,
+        kind=task.kind,
         features_NxD=np.concatenate(features),
         labels_N=labels_MxP[row_N, place_N],
         example_N=row_N,

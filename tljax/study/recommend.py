@@ -69,7 +69,7 @@ def recommend(ranking: Mapping[str, Any]) -> Recommendation:
     lifted, many = is_lifted(first), False
     if ranking['kind'] == 'tokens':
         policy = 'full'
-        knows = 'expects them better than' if lifted else 'is not shown to expect them better than'
+        knows = 'scores above' if lifted else 'is not shown to score above'
         reasons = f'{size}; {first["name"]} {knows} the same model untrained'
     else:
         a_class = ranking['available'] / ranking['classes']

@@ -26,7 +26,7 @@ from tljax.study.range_test import RangeTest
 from tljax.study.report import tuning as report
 from tljax.study.watched import Curves
 from tljax.train import experiment as experiment_lib
-from tljax.train import sources
+from tljax.train import programs, sources
 from tljax.train.experiment import Experiment, Source
 from tljax.train.loop import stop_requested
 from tljax.train.workdir import check, claim, write_json
@@ -131,7 +131,7 @@ def outlines(bench: Bench, names: Sequence[str]) -> dict[str, Outline]:
     for name in names:
         config = with_policy(bench.config, name)
         experiment = experiment_lib.build(config, bench.source, data=bench.first.data)
-        experiment_lib.program(experiment, experiment.phases[-1])
+        programs.program(experiment, experiment.phases[-1])
         found[name] = experiment.model.outline()
     return found
 

@@ -20,15 +20,16 @@ from tljax import trees
 from tljax.errors import Interrupted, RunError, UserError
 from tljax.progress import Progress
 from tljax.train import experiment as experiment_lib
-from tljax.train import norms
+from tljax.train import norms, programs
 from tljax.train import step as step_lib
 from tljax.train.checkpoint import Checkpoints
-from tljax.train.experiment import Experiment, PhaseProgram
+from tljax.train.experiment import Experiment
 from tljax.train.feed import Feed, shapes_of
 from tljax.train.metrics import MetricWriter
 from tljax.train.model_dir import save_model
 from tljax.train.patience import Patience
 from tljax.train.prefixed import PhaseRunner, Ready
+from tljax.train.programs import PhaseProgram
 from tljax.train.state import TrainState, served
 from tljax.train.stopwatch import Stopwatch
 from tljax.train.workdir import check, claim, write_json
@@ -111,7 +112,7 @@ class Run:
         self.state: TrainState = mesh_lib.put_replicated(self.mesh, own_buffers(state))
 
     def _enter(self, phase: Any) -> None:
-        self.program: PhaseProgram = experiment_lib.program(self.experiment, phase)
+        self.program: PhaseProgram = programs.program(self.experiment, phase)
         self.runner = PhaseRunner(self.experiment, self.program, self.evaluate)
         self.ready: Ready | None = None
 
@@ -170,7 +171,7 @@ class Run:
 
     def _abstract_at(self, step: int) -> dict[str, Any]:
         """What a checkpoint of that step holds, as shapes with shardings."""
-        program = experiment_lib.program(self.experiment, self.experiment.phase_at(step))
+        program = programs.program(self.experiment, self.experiment.phase_at(step))
         shapes = self.experiment.model.shapes()
 
         def start(variables):

@@ -15,7 +15,7 @@ from tljax.study.runs import Arm
 from tljax.train import experiment as experiment_lib
 from tljax.train import gradients
 from tljax.train.features import FeatureFeed
-from tljax.train.loop import own_buffers
+from tljax.train.state import own_buffers
 
 TASKS = small_texts.TASKS
 HEAD = 'head/.*'

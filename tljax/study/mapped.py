@@ -19,7 +19,7 @@ from tljax.train import experiment as experiment_lib
 from tljax.train import reference
 from tljax.train import step as step_lib
 from tljax.train.feed import EVAL_BATCH, Feed
-from tljax.train.loop import own_buffers
+from tljax.train.state import own_buffers
 
 CHUNK = 256  # steps a call: few calls, and index arrays and progress in small pieces
 SHARE = 0.9  # of the device's memory that a program may fill

@@ -13,8 +13,8 @@ from tljax.study.runs import Arm
 from tljax.train import experiment as experiment_lib
 from tljax.train import programs
 from tljax.train import step as step_lib
-from tljax.train.loop import own_buffers
 from tljax.train.prefixed import PhaseRunner
+from tljax.train.state import own_buffers
 
 LOWEST, HIGHEST = 1e-6, 10.0
 SMOOTHING = 0.8  # of the loss, over steps

@@ -20,9 +20,9 @@ from tljax.train import norms, programs, reference
 from tljax.train import step as step_lib
 from tljax.train.experiment import Experiment
 from tljax.train.feed import Feed, shapes_of
-from tljax.train.loop import compiled_eval, own_buffers
 from tljax.train.prefixed import PhaseRunner
-from tljax.train.state import TrainState, served
+from tljax.train.programs import compiled_eval
+from tljax.train.state import TrainState, own_buffers, served
 from tljax.train.stopwatch import Stopwatch
 
 

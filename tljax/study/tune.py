@@ -28,7 +28,7 @@ from tljax.study.watched import Curves
 from tljax.train import experiment as experiment_lib
 from tljax.train import programs, sources
 from tljax.train.experiment import Experiment, Source
-from tljax.train.loop import stop_requested
+from tljax.train.signals import stop_requested
 from tljax.train.workdir import check, claim, write_json
 from tljax.transfer import policies
 

@@ -20,8 +20,8 @@ from tljax.train import norms, sources
 from tljax.train.experiment import Experiment, Variables
 from tljax.train.export import tokenizer_of
 from tljax.train.feed import Feed
-from tljax.train.loop import compiled_eval
 from tljax.train.model_dir import load_model, save_model
+from tljax.train.programs import compiled_eval
 from tljax.train.workdir import claim, held_config, read_json, write_json
 from tljax.transfer import averaging
 

@@ -1,4 +1,4 @@
-"""What an experiment runs: the step of each phase, and how a phase begins."""
+"""What an experiment runs: the step of each phase, how a phase begins, and evaluation."""
 
 import dataclasses
 import functools
@@ -102,3 +102,14 @@ def program(experiment: Experiment, phase: policies.Phase) -> PhaseProgram:
 
     shapes = regularizers.reference_shapes(experiment)
     return PhaseProgram(phase, decisions, tx, loss_of, make_step, shapes, config.optim.ema)
+
+
+def compiled_eval(experiment: Experiment):
+    """`evaluate(params, batch_stats, data, indices, weight) -> sums`, jitted."""
+    evaluate = step_lib.make_eval_step(experiment.model, experiment.task, experiment.prepare)
+
+    def run(params, batch_stats, data, indices, weight):
+        batch = {**step_lib.gather(data, indices), 'weight': weight}
+        return evaluate(params, batch_stats, batch)
+
+    return jax.jit(run)

@@ -15,7 +15,7 @@ from tljax import models, pretrained, trees
 from tljax.data.text import tokenizer
 from tljax.errors import RunError, UserError, nearest
 from tljax.pretrained import Card, porter
-from tljax.pretrained.identify import all_schemes
+from tljax.pretrained.attempt import all_schemes
 from tljax.pretrained.inputs import KEYS
 from tljax.pretrained.locations import locate
 from tljax.pretrained.shelf import UNKNOWN

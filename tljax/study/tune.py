@@ -19,7 +19,7 @@ from tljax.data.splits import random_keys
 from tljax.errors import RunError, UserError
 from tljax.models import Outline
 from tljax.progress import Progress
-from tljax.study import halving, range_test, tuned
+from tljax.study import halving, judging, range_test, tuned
 from tljax.study.bench import Bench, Candidate, Ledger, given_bounds, with_policy
 from tljax.study.halving import Rung
 from tljax.study.range_test import RangeTest
@@ -239,7 +239,7 @@ def climb(
             index: [ledger.run(bench, number, index, candidates[index], rung, s) for s in seeds]
             for index in order
         }
-        scores = {index: tuned.score(curves, task, patience) for index, curves in done.items()}
+        scores = {index: judging.score(curves, task, patience) for index, curves in done.items()}
         if all(score[0] == -math.inf for score in scores.values()):
             raise RunError(
                 'every candidate had a non-finite loss. Lower config.tune.lr_high or set '

@@ -158,6 +158,10 @@ class Bert(nnx.Module):
         """What stands for each text, float32: (batch, width)."""
         return self.backbone.pooled(batch, rngs)
 
+    def real(self, batch: text.Batch) -> jax.Array | None:
+        """Which positions hold tokens, (B, L); see `tljax.models.real_positions`."""
+        return text.real(batch)
+
     def __call__(self, batch: text.Batch, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits, float32: (batch, outputs)."""
         return self.head(self.dropout(self.features(batch, rngs), rngs=rngs))

@@ -6,8 +6,18 @@ from tljax.models.build import (
     batch_stats_of,
     build,
     merge,
+    reads_tokens,
     real_positions,
 )
 from tljax.models.outline import Outline
 
-__all__ = ['Model', 'Outline', 'arguments', 'batch_stats_of', 'build', 'merge', 'real_positions']
+__all__ = [
+    'Model',
+    'Outline',
+    'arguments',
+    'batch_stats_of',
+    'build',
+    'merge',
+    'reads_tokens',
+    'real_positions',
+]

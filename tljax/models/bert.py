@@ -101,6 +101,7 @@ class Bert(nnx.Module):
     """
 
     stem_stages = 1
+    reads = 'tokens'
 
     def __init__(
         self,

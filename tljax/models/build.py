@@ -180,6 +180,18 @@ def factory_of(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+def reads_tokens(name: str) -> bool:
+    """Whether a model's input is numbers of tokens, which mean nothing without their tokenizer.
+
+    Args:
+      name: of a model; of no other is it known.
+
+    >>> reads_tokens('bert'), reads_tokens('resnet')
+    (True, False)
+    """
+    return name in MODELS and getattr(factory_of(name), 'reads', '') == 'tokens'
+
+
 def parameters_of(factory: Any) -> dict[str, Any]:
     """The arguments that a recipe may give a model, with their defaults."""
     parameters = inspect.signature(factory.__init__).parameters

@@ -106,6 +106,7 @@ class Gpt2(nnx.Module):
     """
 
     stem_stages = 1
+    reads = 'tokens'
 
     def __init__(
         self,

@@ -232,6 +232,21 @@ def test_regularisers_add_to_the_loss(walk, task):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('task', TASKS)
+def test_regularisers_are_the_same_behind_kept_features(walk, task):
+    shown = {}
+    for cache in ('on', 'off'):
+        *_, shown[cache], kept = walk(
+            task,
+            'surgical(block="last")',
+            transfer__regularize=("delta(attention='none')", 'bss'),
+            prefix__cache=cache,
+        )
+        assert kept == [cache == 'on']
+    check_same(*shown.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('task', TASKS)
 def test_labels_are_smoothed(walk, task):
     _, _, plain, _ = walk(task, 'full', prefix__cache='off')
     _, _, smooth, _ = walk(task, 'full', prefix__cache='off', task__label_smoothing=0.2)

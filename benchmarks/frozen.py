@@ -16,7 +16,7 @@ from tljax.models import Model, merge
 from tljax.tasks.classification import Classification
 from tljax.train import optimizer
 from tljax.train import state as state_lib
-from tljax.train.loop import own_buffers
+from tljax.train.state import own_buffers
 from tljax.transfer import policies
 
 SMALL = dict(width=512, depth=6, batch=256, steps=5, repeats=5)

@@ -22,7 +22,7 @@ from tljax.pretrained.porters import resnet
 from tljax.tasks.classification import Classification
 from tljax.train import optimizer
 from tljax.train import state as state_lib
-from tljax.train.loop import own_buffers
+from tljax.train.state import own_buffers
 
 SMALL = dict(depth=50, size_px=224, batch=4, repeats=3, bfloat16=1)
 FULL = dict(depth=50, size_px=224, batch=16, repeats=9, bfloat16=1)

@@ -20,7 +20,7 @@ from tljax.tasks.classification import Classification
 from tljax.train import optimizer
 from tljax.train import state as state_lib
 from tljax.train import step as step_lib
-from tljax.train.loop import own_buffers
+from tljax.train.state import own_buffers
 
 SMALL = dict(steps=20, batch=32, repeats=5)
 FULL = dict(steps=200, batch=32, repeats=9)

@@ -24,6 +24,7 @@ FLOORS = {
     'train': 3,
     'study': 4,
     'flags': 5,
+    'process': 5,
     'cli': 5,
 }
 FILES = sorted((ROOT / 'tljax').rglob('*.py'))

@@ -19,7 +19,7 @@ class Interrupted(RunError):
     """The run was asked to stop, saved itself, and goes on when started again."""
 
 
-def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """Suggests the known names most like `name`, as the end of an error message.
 
     >>> nearest('optim.lrr', ['optim.lr', 'train.steps'])
@@ -28,7 +28,7 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     " Known: 'optim.lr', 'train.steps'."
     """
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=count, cutoff=0.6)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if close:
         return ' Did you mean ' + ' or '.join(repr(c) for c in close) + '?'
     if not known:

@@ -24,7 +24,7 @@ def split_batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec('data'))
 
 
-def check_batch_size(mesh: Mesh, batch_size: int, key: str = 'train.batch_size') -> None:
+def check_batch_size(mesh: Mesh, batch_size: int) -> None:
     """Checks that a batch can be split evenly.
 
     Raises:
@@ -34,8 +34,8 @@ def check_batch_size(mesh: Mesh, batch_size: int, key: str = 'train.batch_size')
     if batch_size % devices:
         fit = max(devices, batch_size // devices * devices)
         raise UserError(
-            f'config.{key} is {batch_size}, which {devices} devices cannot share evenly; '
-            f'use a multiple of {devices}, such as {fit}.'
+            f'config.train.batch_size is {batch_size}, which {devices} devices cannot share '
+            f'evenly; use a multiple of {devices}, such as {fit}.'
         )
 
 

@@ -11,7 +11,7 @@ from tljax.data import open_data, prepared
 from tljax.errors import RunError, UserError
 
 
-def refused(config, *said, error=UserError, seed=0):
+def check_refused(config, *said, error=UserError, seed=0):
     with pytest.raises(error) as caught:
         open_data(config, seed)
     for words in said:
@@ -39,7 +39,7 @@ def refused(config, *said, error=UserError, seed=0):
     ],
 )
 def test_wrong_values(configure, changes, said):
-    refused(configure(**changes), *said)
+    check_refused(configure(**changes), *said)
 
 
 def test_too_few_labels_for_the_shots(configure):
@@ -69,7 +69,7 @@ def test_no_validation_says_how_to_get_one(configure):
     ],
 )
 def test_unknown_sets(configure, name, said):
-    refused(configure(name), 'config.data.name', said)
+    check_refused(configure(name), 'config.data.name', said)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def no_network(monkeypatch):
 
 
 def test_unprepared_set_is_never_downloaded(configure, tmp_path, no_network, capfd):
-    message = refused(
+    message = check_refused(
         configure('tfds:mnist', dir=str(tmp_path)),
         'tfds:mnist is not prepared',
         str(tmp_path / 'mnist' / '3.0.1'),
@@ -95,7 +95,9 @@ def test_unprepared_set_is_never_downloaded(configure, tmp_path, no_network, cap
 
 
 def test_unprepared_set_that_needs_tensorflow(configure, tmp_path, no_network, capfd):
-    refused(configure('tfds:coco/2017', dir=str(tmp_path)), 'not prepared', "'tljax[prepare]'")
+    check_refused(
+        configure('tfds:coco/2017', dir=str(tmp_path)), 'not prepared', "'tljax[prepare]'"
+    )
     assert capfd.readouterr() == ('', '')  # TFDS would print a banner about TensorFlow
 
 
@@ -103,7 +105,7 @@ def test_wrong_form_says_how_to_prepare_it_again(configure, pets_dir, tmp_path):
     shutil.copytree(pets_dir, tmp_path, dirs_exist_ok=True)
     info = tmp_path / 'pets' / '1.2.0' / 'dataset_info.json'
     info.write_text(info.read_text().replace('array_record', 'tfrecord'))
-    refused(
+    check_refused(
         configure('tfds:pets', dir=str(tmp_path), image_size=4),
         'tfrecord',
         "tfds.builder('pets', file_format='array_record'",
@@ -111,7 +113,7 @@ def test_wrong_form_says_how_to_prepare_it_again(configure, pets_dir, tmp_path):
 
 
 def test_images_of_several_sizes_need_a_size(configure, pets_dir):
-    refused(configure('tfds:pets', dir=pets_dir), 'config.data.image_size', 'differ in size')
+    check_refused(configure('tfds:pets', dir=pets_dir), 'config.data.image_size', 'differ in size')
 
 
 def test_secret_labels_are_refused_in_every_way_of_reading(configure, pets_dir):
@@ -126,14 +128,14 @@ def test_a_class_that_a_split_lacks(configure, pets_dir):
     config = configure(
         'tfds:pets', dir=pets_dir, image_size=4, train='train[:1]', test='extra', classes=('dog',)
     )
-    refused(config, 'config.data.classes', "'train[:1]'")
+    check_refused(config, 'config.data.classes', "'train[:1]'")
 
 
 def test_features_that_do_not_fit(configure, pets_dir, tmp_path):
     shutil.copytree(pets_dir, tmp_path, dirs_exist_ok=True)
     path = tmp_path / 'pets' / '1.2.0' / 'features.json'
     path.write_text(path.read_text().replace('"label"', '"kind"'))
-    refused(
+    check_refused(
         configure('tfds:pets', dir=str(tmp_path), image_size=4),
         "'label' of the kind ClassLabel",
         'kind (ClassLabel)',
@@ -143,7 +145,7 @@ def test_features_that_do_not_fit(configure, pets_dir, tmp_path):
 def test_unwritable_folder(configure, tmp_path):
     """A file where the folder should be fails for root too, unlike permissions."""
     (tmp_path / 'file').write_text('')
-    refused(configure(dir=str(tmp_path / 'file')), 'config.data.dir', 'Not a directory')
+    check_refused(configure(dir=str(tmp_path / 'file')), 'config.data.dir', 'Not a directory')
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_preparing_fails(configure, tmp_path, monkeypatch, code, error, said):
         raise OSError(code, 'as the system calls it')
 
     monkeypatch.setattr(prepared, '_prepare', fail)
-    refused(configure(dir=str(tmp_path)), said, str(tmp_path), error=error)
+    check_refused(configure(dir=str(tmp_path)), said, str(tmp_path), error=error)
 
 
 @pytest.fixture
@@ -186,7 +188,7 @@ def test_damaged_files(configure, copied, damage):
     else:
         (copied / 'dataset_info.json').write_text('{"na')
     where = copied if damage != 'info' else copied.parents[1]
-    message = refused(configure(dir=str(copied.parents[1])), str(where), error=RunError)
+    message = check_refused(configure(dir=str(copied.parents[1])), str(where), error=RunError)
     assert 'delete' in message.lower()
 
 

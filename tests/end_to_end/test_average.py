@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tljax import trees
 from tljax.train.model_dir import load_card, load_model
@@ -119,6 +120,9 @@ def test_an_average_can_be_a_source_and_be_exported(launch, trained, tmp_path):
     soup = tmp_path / 'soup'
     launch.ok('average', f'--models={trained / "a"},{trained / "b"}', f'--workdir={soup}')
     launch.ok('export', f'--workdir={soup}', f'--output={tmp_path / "soup.safetensors"}')
+    exported, kept = load_file(tmp_path / 'soup.safetensors'), leaves(soup)
+    assert exported.keys() == kept.keys()
+    assert all(np.array_equal(exported[path], leaf) for path, leaf in kept.items())
     launch.ok(
         'train',
         *SMALL,
@@ -127,6 +131,8 @@ def test_an_average_can_be_a_source_and_be_exported(launch, trained, tmp_path):
         f'--workdir={tmp_path / "next"}',
         '--quiet',
     )
+    source = load_card(tmp_path / 'next' / 'model')['source']
+    assert source['average'] == load_card(soup / 'model')['average']
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from tljax import models
 from tljax.pretrained import shelf
-from tljax.pretrained.identify import PORTERS, all_schemes
+from tljax.pretrained.attempt import PORTERS, all_schemes
 from tljax.pretrained.inputs import IMAGE
 
 FILES = sorted(shelf.CARDS.glob('*.toml'))

@@ -124,7 +124,7 @@ def resnet():
     return porter.unport(leaves_of(case), scheme_of(case), {})
 
 
-def refused(arrays, *words, model=''):
+def check_refused(arrays, *words, model=''):
     with pytest.raises(UserError) as caught:
         identify(weights_of(arrays), model)
     for word in words:
@@ -152,18 +152,20 @@ def test_half_precision_becomes_float32_exactly(resnet):
         np.testing.assert_array_equal(leaf, expected)
 
 
-def test_quantised_weights_are_refused(resnet):
+def test_quantised_weights_are_check_refused(resnet):
     resnet['conv1.weight'] = resnet['conv1.weight'].astype(np.int8)
-    refused(resnet, 'conv1.weight is int8', 'quantised', 'some.file')
+    check_refused(resnet, 'conv1.weight is int8', 'quantised', 'some.file')
 
 
 def test_another_architecture_is_named(resnet):
-    refused(resnet, "is a resnet (torchvision names), but config.model.name is 'vit'", model='vit')
+    check_refused(
+        resnet, "is a resnet (torchvision names), but config.model.name is 'vit'", model='vit'
+    )
 
 
 def test_a_missing_tensor_is_named(resnet):
     del resnet['layer3.1.bn2.running_var']
-    refused(
+    check_refused(
         resnet,
         'Nearest is resnet with torchvision names',
         'Leaves without a tensor: backbone/stage3/block1/norm2/var',
@@ -172,14 +174,14 @@ def test_a_missing_tensor_is_named(resnet):
 
 def test_an_unknown_tensor_is_named(resnet):
     resnet['layer1.0.se.weight'] = np.zeros(3, np.float32)
-    refused(resnet, 'fits no naming scheme', 'Unknown to it: layer1.0.se.weight')
+    check_refused(resnet, 'fits no naming scheme', 'Unknown to it: layer1.0.se.weight')
 
 
 def test_another_shape_is_named(resnet):
     resnet['layer1.0.conv1.weight'] = np.zeros((64, 64, 5, 5), np.float32)
-    refused(resnet, 'backbone/stage1/block0/conv1/kernel (5, 5, 64, 64)')
+    check_refused(resnet, 'backbone/stage1/block0/conv1/kernel (5, 5, 64, 64)')
 
 
 def test_a_file_of_something_else():
-    refused({'a.b': np.zeros(2)}, 'None of its 1 names is known', 'a.b', 'resnet')
-    refused({}, 'holds no tensors')
+    check_refused({'a.b': np.zeros(2)}, 'None of its 1 names is known', 'a.b', 'resnet')
+    check_refused({}, 'holds no tensors')

@@ -10,7 +10,7 @@ from tljax.errors import UserError
 from tljax.study import mapped
 from tljax.study.runs import Arm, RunSpec
 from tljax.train import experiment as experiment_lib
-from tljax.train import gradients, norms
+from tljax.train import gradients, norms, programs
 from tljax.train.experiment import run_keys
 from tljax.train.loop import Run, train
 from tljax.train.model_dir import load_model
@@ -208,7 +208,7 @@ def test_schedules_restart_in_each_phase_or_go_on(build, restart):
     data, params, state = experiment.data.split('train').arrays(), variables['params'], None
     batch = {name: leaf[:8] for name, leaf in data.items()}
     for phase in experiment.phases:
-        program = experiment_lib.program(experiment, phase)
+        program = programs.program(experiment, phase)
         if state is None:
             state = program.start(variables, 0.1, run_keys(0)[1])
         else:

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import small_texts
+from ml_collections import ConfigDict
 
-from tljax import config as config_lib
 from tljax import models, trees
 from tljax.data.text.tokenizer import trained
 from tljax.errors import UserError
@@ -147,6 +147,6 @@ def test_a_head_over_other_tokens_is_not_asked(texts, config, source, found, tmp
 def test_one_vector_a_text_is_refused(texts, config):
     sizes = {**small_texts.SIZES, **small_texts.STILL}
     pooled = config.copy_and_resolve_references()
-    pooled.model = config_lib.ConfigDict(arguments('gpt2', pool='last', tied=False, **sizes))
+    pooled.model = ConfigDict(arguments('gpt2', pool='last', tied=False, **sizes))
     with pytest.raises(UserError, match='gives one vector a text'):
         extract.extract(pooled, contenders.untrained(pooled))

@@ -14,7 +14,7 @@ from tljax.models import merge
 from tljax.study import mapped
 from tljax.study.runs import Arm, RunSpec
 from tljax.train import experiment as experiment_lib
-from tljax.train import loop, sources
+from tljax.train import loop, programs, sources
 from tljax.train.model_dir import load_model
 from tljax.train.reference import RunReference, ablation, fisher, logistic
 from tljax.transfer import regularizers
@@ -135,7 +135,7 @@ def test_they_work_under_every_policy_and_leave_frozen_leaves_alone(build, polic
 
 def test_what_they_need_beside_the_model_never_moves_and_is_not_baked_in(build):
     experiment, _, _ = build(EVERY)
-    program = experiment_lib.program(experiment, experiment.phases[0])
+    program = programs.program(experiment, experiment.phases[0])
     arm = Arm(experiment, 4)
     reference = arm.runners[0].reference(arm.pool.of(arm.order(0)[0]))
     shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), reference)
@@ -189,7 +189,7 @@ def test_behind_a_kept_prefix_the_loss_is_the_same(build, regularize):
 
 def test_l2_sp_remembers_the_source_through_phases(build):
     experiment, _, leaves = build(('l2_sp(alpha=1.0)',), policy='head_then_full')
-    first, second = (experiment_lib.program(experiment, p) for p in experiment.phases)
+    first, second = (programs.program(experiment, p) for p in experiment.phases)
     variables = jax.jit(experiment.init)(jax.random.key(0), experiment.loaded)
     state = first.start(variables, 0.1, jax.random.key(1))
     moved = jax.tree.map(lambda leaf: leaf + 1.0, state.trainable)  # the head

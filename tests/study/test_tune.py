@@ -10,7 +10,7 @@ import pytest
 
 from tljax.data import Data
 from tljax.errors import Interrupted, UserError
-from tljax.study import halving, range_test, tune, tuned
+from tljax.study import halving, judging, range_test, tune
 from tljax.study.bench import Bench, Candidate
 from tljax.study.watched import Curves, sampled
 from tljax.tasks.classification import Classification
@@ -130,13 +130,13 @@ CASES = {
 
 @pytest.mark.parametrize('word', CASES)
 def test_each_word_has_its_curve(word):
-    found = tuned.diagnosis(CASES[word], TASK, 0.01, bad=False)
+    found = judging.diagnosis(CASES[word], TASK, 0.01, bad=False)
     assert found['word'] == word
-    assert set(CASES) == set(tuned.WORDS)
+    assert set(CASES) == set(judging.WORDS)
 
 
 def test_gap_and_fall_are_those_of_the_curve():
-    found = tuned.diagnosis(CASES['overfitted'], TASK, 0.01, bad=False)
+    found = judging.diagnosis(CASES['overfitted'], TASK, 0.01, bad=False)
     assert found['gap'] == pytest.approx(0.3)
     assert found['fall'] == pytest.approx(0.1)
     assert found['best_step'] == 10
@@ -144,19 +144,19 @@ def test_gap_and_fall_are_those_of_the_curve():
 
 
 def test_a_fall_within_delta_is_none():
-    assert tuned.diagnosis(CASES['overfitted'], TASK, 0.11, bad=False)['word'] == 'overconfident'
+    assert judging.diagnosis(CASES['overfitted'], TASK, 0.11, bad=False)['word'] == 'overconfident'
 
 
 def test_a_fall_of_the_metric_while_the_loss_falls_is_luck():
     lucky = curve([0.5, 0.8, 0.9, 1.0], [0.5, 0.72, 0.71, 0.7], FALLING, FALLING)
-    found = tuned.diagnosis(lucky, TASK, 0.01, bad=False)
+    found = judging.diagnosis(lucky, TASK, 0.01, bad=False)
     assert (found['word'], found['fall']) == ('sound', pytest.approx(0.02))
     assert 'luck rather than overfitting' in found['sentence']
 
 
 def test_what_recovers_is_not_overfitted():
     dipped = curve([0.4, 0.2, 0.3, 0.45], [0.43, 0.12, 0.25, 0.38])
-    assert tuned.diagnosis(dipped, TASK, 0.01, bad=False)['word'] == 'unstable'
+    assert judging.diagnosis(dipped, TASK, 0.01, bad=False)['word'] == 'unstable'
 
 
 def test_lower_is_better_turns_everything_around():
@@ -164,7 +164,7 @@ def test_lower_is_better_turns_everything_around():
         metric, higher_is_better = 'accuracy', False
 
     turned = curve([0.5, 0.2, 0.1, 0.0], [0.5, 0.2, 0.25, 0.3], FALLING, RISING)
-    found = tuned.diagnosis(turned, Error, 0.01, bad=False)
+    found = judging.diagnosis(turned, Error, 0.01, bad=False)
     assert (found['word'], found['best_step']) == ('overfitted', 10)
     assert found['gap'] == pytest.approx(0.3)
 
@@ -176,15 +176,15 @@ def run_of(valid, loss, bad_step=-1):
 
 def test_candidates_are_judged_where_train_would_leave_the_model():
     run = run_of([0.5, 0.9, 0.7], [1.0, 0.3, 0.6])
-    assert tuned.score([run], TASK, patience=False) == (0.7, -0.6)
-    assert tuned.score([run], TASK, patience=True) == (0.9, -0.3)
+    assert judging.score([run], TASK, patience=False) == (0.7, -0.6)
+    assert judging.score([run], TASK, patience=True) == (0.9, -0.3)
     both = [run, run_of([0.5, 0.5, 0.5], [1.0, 1.0, 1.0])]
-    assert tuned.score(both, TASK, patience=False) == pytest.approx((0.6, -0.8))
+    assert judging.score(both, TASK, patience=False) == pytest.approx((0.6, -0.8))
 
 
 @pytest.mark.parametrize('run', [run_of([0.5, None], [1.0, None]), run_of([0.5, 0.9], [1, 1], 3)])
 def test_what_went_wrong_is_ranked_last(run):
-    assert tuned.score([run_of([0.5], [1.0]), run], TASK, patience=True) == (-math.inf, -math.inf)
+    assert judging.score([run_of([0.5], [1.0]), run], TASK, patience=True) == (-math.inf, -math.inf)
 
 
 def test_a_sample_of_many_training_examples_is_spread_evenly():

@@ -8,14 +8,14 @@ import small_models
 
 from tljax import trees
 from tljax.errors import UserError
-from tljax.train import adapters
+from tljax.train import adapters, injected_models
 from tljax.transfer import plan
 
 NAME = 'convnet'
 
 
 def flat(variables):
-    return {path: np.asarray(leaf) for path, leaf in adapters.flat(variables).items()}
+    return {path: np.asarray(leaf) for path, leaf in injected_models.flat(variables).items()}
 
 
 def nested(model, leaves):
@@ -58,7 +58,7 @@ def run(tmp_path):
 
 
 def over(file, model, source, reset=()):
-    shapes = adapters.flat(model.shapes())
+    shapes = injected_models.flat(model.shapes())
     manifest = plan(source, shapes, injected=model.outline().injected, reset=reset)
     kept = {entry.path for entry in manifest.entries if entry.action == 'loaded'}
     loaded = {path: leaf for path, leaf in source.items() if path in kept}
@@ -169,9 +169,9 @@ def test_a_model_as_a_source_is_merged_where_the_target_injects_otherwise(run, a
     given = trained
     if as_shapes:
         given = {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for p, leaf in trained.items()}
-    assert adapters.source_leaves(given, card, model) == given
+    assert injected_models.source_leaves(given, card, model) == given
     for target in (plain, peft_models.build(NAME, 'dora(rank=3)'), peft_models.build(NAME, 'ia3')):
-        leaves = adapters.source_leaves(given, card, target)
-        assert leaves.keys() == adapters.flat(plain.shapes()).keys()
+        leaves = injected_models.source_leaves(given, card, target)
+        assert leaves.keys() == injected_models.flat(plain.shapes()).keys()
     card['config']['source']['uri'] = ''
-    assert adapters.source_leaves({'a': 1}, card, plain) == {'a': 1}
+    assert injected_models.source_leaves({'a': 1}, card, plain) == {'a': 1}

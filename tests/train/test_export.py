@@ -49,7 +49,7 @@ def read_back(path):
     return pretrained.load(str(path), CASE.model).leaves
 
 
-def same(one, other):
+def assert_same(one, other):
     assert one.keys() == other.keys()
     for path, leaf in one.items():
         np.testing.assert_array_equal(other[path], leaf, err_msg=path, strict=True)
@@ -59,7 +59,7 @@ def same(one, other):
 @pytest.mark.parametrize('form', FORMATS)
 def test_reading_an_export_gives_the_leaves_bit_for_bit(workdir, leaves, tmp_path, form, scheme):
     output = export(workdir, tmp_path / f'out.{form}', form, scheme)
-    same(leaves, read_back(output))
+    assert_same(leaves, read_back(output))
     assert not [path for path in tmp_path.iterdir() if 'partial' in path.name]
 
 
@@ -68,7 +68,7 @@ def test_a_source_can_be_exported(leaves, tmp_path, form):
     theirs = porter.unport(leaves, scheme_of(CASE), {})
     np.savez(tmp_path / 'theirs.npz', **theirs)
     output = export(str(tmp_path / 'theirs.npz'), tmp_path / 'out', form)
-    same(leaves, read_back(output))
+    assert_same(leaves, read_back(output))
 
 
 def test_an_export_of_ours_in_a_models_directory_is_a_source_again(workdir, leaves, tmp_path):

@@ -11,7 +11,8 @@ from tljax import config as config_lib
 from tljax import models, trees
 from tljax.tasks.classification import Classification
 from tljax.train import plan
-from tljax.train.experiment import Experiment, flat_variables, program
+from tljax.train.experiment import Experiment, flat_variables
+from tljax.train.programs import program
 from tljax.transfer import phases
 from tljax.transfer import plan as plan_surgery
 

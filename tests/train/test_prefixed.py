@@ -13,7 +13,7 @@ from tljax.study.runs import Arm, RunSpec
 from tljax.train import experiment as experiment_lib
 from tljax.train import features
 from tljax.train.experiment import Source
-from tljax.train.loop import own_buffers
+from tljax.train.state import own_buffers
 
 HALF = [('head/.*|backbone/hidden/.*', {}), ('.*', None)]
 POLICIES = {

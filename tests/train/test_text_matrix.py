@@ -15,7 +15,7 @@ from tljax.study.runs import Arm
 from tljax.train import experiment as experiment_lib
 from tljax.train import gradients
 from tljax.train.features import FeatureFeed
-from tljax.train.loop import own_buffers
+from tljax.train.state import own_buffers
 
 TASKS = small_texts.TASKS
 HEAD = 'head/.*'
@@ -228,6 +228,21 @@ def test_regularisers_add_to_the_loss(walk, task):
     for name in (text.partition('(')[0] for text in texts):
         if name != 'l2_sp':  # a gradient, and no term
             assert shown[-1][name] > 0, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('task', TASKS)
+def test_regularisers_are_the_same_behind_kept_features(walk, task):
+    shown = {}
+    for cache in ('on', 'off'):
+        *_, shown[cache], kept = walk(
+            task,
+            'surgical(block="last")',
+            transfer__regularize=("delta(attention='none')", 'bss'),
+            prefix__cache=cache,
+        )
+        assert kept == [cache == 'on']
+    check_same(*shown.values())
 
 
 @pytest.mark.slow

@@ -2,35 +2,12 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
+from surgery_nets import arrays, net, shape
 
 from tljax.errors import UserError
 from tljax.transfer import Manifest, apply, plan
-
-
-def shape(*sizes, dtype=np.float32):
-    return jax.ShapeDtypeStruct(sizes, dtype)
-
-
-def array(seed, *sizes):
-    return np.random.default_rng(seed).normal(size=sizes).astype(np.float32)
-
-
-def net(classes=10, channels=3, prefix='backbone'):
-    """The leaves of a small network: a convolution, its batch statistics, a head."""
-    return {
-        f'{prefix}/conv/bias': shape(8),
-        f'{prefix}/conv/kernel': shape(3, 3, channels, 8),
-        f'{prefix}/norm/mean': shape(8),
-        'head/bias': shape(classes),
-        'head/kernel': shape(8, classes),
-    }
-
-
-def arrays(leaves, seed):
-    return {path: array(seed + i, *leaf.shape) for i, (path, leaf) in enumerate(leaves.items())}
 
 
 def everything():

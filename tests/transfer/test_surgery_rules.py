@@ -1,43 +1,10 @@
 """Rules that surgery refuses: dead, shadowed, malformed; and how many problems are shown."""
 
-import re
-
-import jax
-import numpy as np
 import pytest
+from surgery_nets import net, refusal, shape
 
 from tljax.errors import UserError
 from tljax.transfer import mismatch, plan
-
-TITLE = 'The source does not fit the target: '
-
-
-def shape(*sizes, dtype=np.float32):
-    return jax.ShapeDtypeStruct(sizes, dtype)
-
-
-def net(classes=10, channels=3, prefix='backbone'):
-    """The leaves of a small network: a convolution, its batch statistics, a head."""
-    return {
-        f'{prefix}/conv/bias': shape(8),
-        f'{prefix}/conv/kernel': shape(3, 3, channels, 8),
-        f'{prefix}/norm/mean': shape(8),
-        'head/bias': shape(classes),
-        'head/kernel': shape(8, classes),
-    }
-
-
-def refusal(source, target, *args, **rules):
-    """The problems that a plan is refused with, one string each."""
-    with pytest.raises(UserError) as caught:
-        plan(source, target, *args, **rules)
-    title, *lines = str(caught.value).split('\n')
-    count = 'problem' if len(lines) == 1 else 'problems'
-    assert re.fullmatch(rf'{TITLE}\d+ {count}\.', title)
-    assert all(line.startswith('- ') for line in lines)
-    if not lines[-1].endswith(' more.'):
-        assert title == f'{TITLE}{len(lines)} {count}.'
-    return [line.removeprefix('- ') for line in lines]
 
 
 @pytest.mark.parametrize(

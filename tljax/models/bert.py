@@ -101,6 +101,7 @@ class Bert(nnx.Module):
     """
 
     stem_stages = 1
+    reads = 'tokens'
 
     def __init__(
         self,
@@ -157,6 +158,10 @@ class Bert(nnx.Module):
     def features(self, batch: text.Batch, rngs: nnx.Rngs | None = None) -> jax.Array:
         """What stands for each text, float32: (batch, width)."""
         return self.backbone.pooled(batch, rngs)
+
+    def real(self, batch: text.Batch) -> jax.Array | None:
+        """Which positions hold tokens, (B, L); see `tljax.models.real_positions`."""
+        return text.real(batch)
 
     def __call__(self, batch: text.Batch, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits, float32: (batch, outputs)."""

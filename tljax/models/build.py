@@ -122,6 +122,19 @@ def merge(graph: nnx.GraphDef, params: Tree, batch_stats: Tree) -> Any:
     return nnx.merge(graph, integer_keys(params), integer_keys(batch_stats), copy=True)
 
 
+def real_positions(module: Any, batch: Mapping[str, jax.Array]) -> jax.Array | None:
+    """Which positions of a model's sequences stand for the input, and not for padding.
+
+    A model of texts or sounds tells by its method `real(batch)`, since it knows which of its
+    positions see what of an input.
+
+    Returns:
+      (B, positions of what each stage gives) float32, 1 or 0; None is 1 each.
+    """
+    told = getattr(module, 'real', None)
+    return None if told is None else told(batch)
+
+
 def variables_of(module: nnx.Module) -> dict[str, Tree]:
     """The parameters and batch statistics of a module as nested dicts with string keys."""
     _, *states = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
@@ -165,6 +178,18 @@ def factory_of(name: str) -> Any:
         raise UserError(f'config.model.name: no model {name!r}.{nearest(name, MODELS)}')
     module, _, attribute = MODELS[name].partition(':')
     return getattr(importlib.import_module(module), attribute)
+
+
+def reads_tokens(name: str) -> bool:
+    """Whether a model's input is numbers of tokens, which mean nothing without their tokenizer.
+
+    Args:
+      name: of a model; of no other is it known.
+
+    >>> reads_tokens('bert'), reads_tokens('resnet')
+    (True, False)
+    """
+    return name in MODELS and getattr(factory_of(name), 'reads', '') == 'tokens'
 
 
 def parameters_of(factory: Any) -> dict[str, Any]:

@@ -106,6 +106,7 @@ class Gpt2(nnx.Module):
     """
 
     stem_stages = 1
+    reads = 'tokens'
 
     def __init__(
         self,
@@ -169,6 +170,10 @@ class Gpt2(nnx.Module):
         if self.pool == 'none':
             return x_BxLxD
         return text.last_token(x_BxLxD, batch.get('mask')).astype(jnp.float32)
+
+    def real(self, batch: text.Batch) -> jax.Array | None:
+        """Which positions hold tokens, (B, L); see `tljax.models.real_positions`."""
+        return text.real(batch)
 
     def __call__(self, batch: text.Batch, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits, float32: (batch, outputs), or with pool 'none' (batch, length, outputs)."""

@@ -77,13 +77,12 @@ def windowed_conv(
     return jax.lax.conv_general_dilated(x_BxHxWxI, kernel_hxwxIxO, window_strides, padding, **rest)
 
 
-def conv3x3(inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs) -> nnx.Conv:
+def conv3x3(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Conv:
     """A 3x3 convolution that stays fast when kernels are mapped over (see above)."""
     return nnx.Conv(
         inputs,
         outputs,
         (3, 3),
-        use_bias=bias,
         kernel_init=nnx.initializers.he_normal(),
         conv_general_dilated=shifted_slices_conv,
         rngs=rngs,

@@ -1,5 +1,6 @@
 """What models of text share: the check of an example, masks of padding, which token is last."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,16 @@ def padding_mask(batch: Batch) -> jax.Array | None:
         return None
     batch_size, length = batch['mask'].shape
     return (batch['mask'] > 0).reshape(batch_size, 1, 1, length)
+
+
+def real(batch: Batch) -> jax.Array | None:
+    """(B, L) float32, 0 at padding by `mask` or by `segments`; None without either.
+
+    >>> real({'segments': jnp.array([[1, 2, 0]])}).tolist()
+    [[1.0, 1.0, 0.0]]
+    """
+    told = [batch[name] > 0 for name in ('mask', 'segments') if batch.get(name) is not None]
+    return functools.reduce(jnp.logical_and, told).astype(jnp.float32) if told else None
 
 
 def within_segments(segments_BxL: jax.Array) -> jax.Array:

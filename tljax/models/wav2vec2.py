@@ -202,6 +202,11 @@ class Wav2Vec2(nnx.Module):
             return x_BxFxD
         return text.mean_token(x_BxFxD, self.backbone.frame_mask(batch))
 
+    def real(self, batch: Batch) -> jax.Array | None:
+        """Which frames saw no padding, (B, F); see `tljax.models.real_positions`."""
+        mask_BxF = self.backbone.frame_mask(batch)
+        return None if mask_BxF is None else mask_BxF.astype(jnp.float32)
+
     def __call__(self, batch: Batch, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits, float32: (batch, frames, outputs), or (batch, outputs) if pooled."""
         return self.head(self.dropout(self.features(batch, rngs), rngs=rngs))

@@ -7,21 +7,25 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from tljax import config as config_lib
+from tljax import models
 from tljax.data.text import tokenizer
+from tljax.data.text.choosing import DEFAULT
 from tljax.errors import RunError, UserError
 from tljax.pretrained import shelf
 from tljax.pretrained.locations import is_remote, locate
 from tljax.pretrained.shelf import Card
+from tljax.transfer.policies import is_from_scratch
 
 IMAGE = ('image_size', 'resize', 'interpolation', 'channels', 'mean', 'std')
 TEXT = ('tokenizer', 'length')
 KEYS = (*IMAGE, *TEXT)
-TRAINED = 'bpe('  # a tokenizer that belongs to a recipe's own texts, as does the default
-READS = 'vocabulary'  # an argument of the models that read tokens
+TRAINED = 'bpe('  # a tokenizer that belongs to a recipe's own texts
 
 
 def declared(card: Card, data: Any) -> dict[str, Any]:
     """The values of `config.data` that a card asks for, at the target's image size if it has one.
+
+    What it says of a tokenizer are words, which are no file to read.
 
     Args:
       card: of the source.
@@ -39,7 +43,7 @@ def declared(card: Card, data: Any) -> dict[str, Any]:
     asked = {
         key: plain(value)
         for key, value in card.input.items()
-        if key in KEYS and value != shelf.UNKNOWN
+        if key in KEYS and key != 'tokenizer' and value != shelf.UNKNOWN
     }
     if data.image_size and asked.get('resize') and asked.get('image_size'):
         asked['resize'] = round(asked['resize'] * data.image_size / asked['image_size'])
@@ -49,7 +53,9 @@ def declared(card: Card, data: Any) -> dict[str, Any]:
 def asked_by_source(config: ConfigDict) -> dict[str, Any]:
     """The values of `config.data` that the source of a config asks for.
 
-    A model of our own asks for what its own config had.
+    A model of our own asks for what its own config had. A tokenizer is asked for only where it can
+    be had: one that was trained on the source's own texts is in a file beside the source's weights,
+    or is trained again on those.
 
     Raises:
       UserError: there is no card of the name `config.source.card`, or no such recipe.
@@ -58,10 +64,9 @@ def asked_by_source(config: ConfigDict) -> dict[str, Any]:
     if not uri:
         return {}
     if uri.startswith('config:'):
-        recipe = applied(config_lib.load(uri.removeprefix('config:')))
-        data = recipe.data
-        asked = {key: data[key] for key in KEYS}
-        if data.tokenizer.startswith(TRAINED) or (not data.tokenizer and READS in recipe.model):
+        other = applied(config_lib.load(uri.removeprefix('config:')))
+        asked = {key: other.data[key] for key in KEYS}
+        if own_tokenizer(other):
             asked['tokenizer'] = uri  # told apart by the recipe, wherever its model is kept
         return asked
     local, own = Path(uri).expanduser(), model_at(uri)
@@ -70,8 +75,15 @@ def asked_by_source(config: ConfigDict) -> dict[str, Any]:
     card = shelf.find(uri, config.source.card)
     if card.name == shelf.UNKNOWN and local.exists():
         card = card_of_export(local) or card
-    found = {} if is_remote(uri) and card.modality != 'text' else beside(locate(uri, quiet=True))
+    is_text = card.modality == 'text' or models.reads_tokens(config.model.name)
+    found = {} if is_remote(uri) and not is_text else beside(locate(uri, quiet=True))
     return {**declared(card, config.data), **found}
+
+
+def own_tokenizer(config: ConfigDict) -> bool:
+    """Whether a recipe's tokenizer is trained on its own texts."""
+    asked = config.data.tokenizer or (DEFAULT if models.reads_tokens(config.model.name) else '')
+    return asked.startswith(TRAINED)
 
 
 def beside(place: Path) -> dict[str, str]:
@@ -101,9 +113,12 @@ def asked_by_model(path: Path) -> dict[str, Any]:
     """The same, for a model of our own with this card.json."""
     try:
         data = json.loads(path.read_text(encoding='utf-8'))['config']['data']
-        return {key: plain(data[key]) for key in KEYS if key in data}
+        asked = {key: plain(data[key]) for key in KEYS if key in data}
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # without a config, or damaged, which is told where the model is loaded
+    if str(asked.get('tokenizer', '')).startswith(TRAINED):
+        del asked['tokenizer']  # on other texts the same words would make another
+    return asked
 
 
 def plain(value: Any) -> Any:
@@ -119,7 +134,7 @@ def applied(config: ConfigDict) -> ConfigDict:
       config: of `tljax.config.resolve`; not changed.
 
     Raises:
-      UserError: as for `asked_by_source`.
+      UserError: as for `asked_by_source` and `check_tokenizer`.
     """
     default, full = config_lib.default().data, config.copy_and_resolve_references()
     said = {key for key in KEYS if config.data[key] != default[key]}
@@ -128,7 +143,33 @@ def applied(config: ConfigDict) -> ConfigDict:
     for key, value in asked_by_source(config).items():
         if key not in said:
             full.data[key] = value
+    check_tokenizer(full)
     return full
+
+
+def check_tokenizer(config: ConfigDict) -> None:
+    """Checks that token numbers mean to the target what they mean to its source.
+
+    Args:
+      config: with what its source asks for.
+
+    Raises:
+      UserError: they would be those of a tokenizer trained on the target's texts.
+    """
+    uri, policy = config.source.uri, config_lib.plain(config)['transfer']['policy']
+    if not uri or is_from_scratch(policy) or config.data.tokenizer:
+        return
+    if not models.reads_tokens(config.model.name):
+        return
+    place = model_at(uri) or locate(uri, quiet=True)
+    folder = place if place.is_dir() else place.parent
+    *names, last = tokenizer.FILES
+    raise UserError(
+        f'config.data.tokenizer is empty, and that of the source {uri!r} is not known: {folder} '
+        f'has no {", ".join(names)} or {last}. Put it there, or name it in config.data.tokenizer. '
+        f"{DEFAULT!r} there, with 'backbone/token/.*' in config.transfer.reset, learns new tokens "
+        'on purpose.'
+    )
 
 
 def differences(config: ConfigDict, card: Card) -> list[str]:

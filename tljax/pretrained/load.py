@@ -11,7 +11,8 @@ from absl import logging
 from tljax import models, trees
 from tljax.errors import UserError
 from tljax.pretrained import shelf
-from tljax.pretrained.identify import Found, identify, shapes_of
+from tljax.pretrained.attempt import shapes_of
+from tljax.pretrained.identify import Found, identify
 from tljax.pretrained.locations import locate
 from tljax.pretrained.readers import open_weights
 from tljax.pretrained.shelf import Card

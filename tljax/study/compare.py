@@ -18,7 +18,7 @@ from tljax.study import mapped, probe, report, results
 from tljax.study.runs import Arm, RunRecord, RunSpec
 from tljax.train import experiment as experiment_lib
 from tljax.train import sources
-from tljax.train.loop import stop_requested
+from tljax.train.signals import stop_requested
 from tljax.train.workdir import check, claim, read_json, write_json
 from tljax.transfer.policies import is_from_scratch
 

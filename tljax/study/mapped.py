@@ -1,6 +1,5 @@
 """Many runs as one program: mapped over runs, scanned over steps, data on the device."""
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,14 +11,14 @@ from jax import lax
 
 from tljax import mesh as mesh_lib
 from tljax import trees
-from tljax.data import eval_batches
 from tljax.errors import RunError
+from tljax.study.mapped_plan import Plan, evaluation, plain, prefixed
 from tljax.study.runs import Arm, RunRecord, RunSpec, shown_of
 from tljax.train import experiment as experiment_lib
 from tljax.train import reference
 from tljax.train import step as step_lib
-from tljax.train.feed import EVAL_BATCH, Feed
-from tljax.train.loop import own_buffers
+from tljax.train.feed import Feed
+from tljax.train.state import own_buffers
 
 CHUNK = 256  # steps a call: few calls, and index arrays and progress in small pieces
 SHARE = 0.9  # of the device's memory that a program may fill
@@ -73,38 +72,12 @@ class OutOfMemory(Exception):
     """One program of so many runs does not fit the device."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What all runs of a phase do.
-
-    Attributes:
-      step: `step(state, fixed, batch) -> state`, of one run.
-      evaluate: `evaluate(state, fixed, valid) -> sums` over validation, of one run.
-      fixed: what they read and never write.
-      axis: that of runs in `fixed`, or in its parts; None if they share it.
-      data: training examples or features.
-      valid: those of validation.
-      rows: row of each example in `data`; None where it is the example's number.
-      seconds: that went into features.
-    """
-
-    step: Callable[..., Any]
-    evaluate: Callable[..., Any]
-    fixed: Any
-    axis: Any
-    data: Any
-    valid: Any
-    rows: np.ndarray | None
-    seconds: float
-
-
 class _Group:
     def __init__(self, arm: Arm, specs: Sequence[RunSpec]):
         self.arm, self.specs = arm, specs
         self.points = arm.points_of(specs[0])
         self.orders = [arm.order(spec.seed) for spec in specs]
         self.shared = [arm.shared(index) for index in range(len(arm.programs))]
-        self.evaluate = _evaluation(arm)
 
     def run(self, tick: Callable[[int], None]) -> list[RunRecord]:
         arm, experiment = self.arm, self.arm.experiment
@@ -152,7 +125,8 @@ class _Group:
 
     def _phase(self, index: int, state: Any, frozen: Any, tick: Callable[[int], None]):
         phase = self.arm.programs[index].phase
-        plan = self._prefixed(index, state, frozen) or self._plain(index, frozen)
+        chosen = np.unique(np.concatenate([subset for subset, _ in self.orders]))
+        plan = prefixed(self.arm, index, state, frozen, chosen) or plain(self.arm, index, frozen)
         key = index, len(self.specs), CHUNK, plan.rows is None
         if key not in self.arm.mapped:  # trials and seeds run the same program
             self.arm.mapped[key] = self._compile(index, state, plan)
@@ -173,7 +147,7 @@ class _Group:
         jax.block_until_ready(state)
         return state, curves, time.monotonic() - began + plan.seconds
 
-    def _indices(self, step: int, plan: '_Plan') -> np.ndarray:
+    def _indices(self, step: int, plan: Plan) -> np.ndarray:
         """What each run gathers in a step: (runs, batch), or (runs, batch, 2) with views."""
         pool = self.arm.pool
         chosen = np.stack([pool.of(subset).drawn(order, step) for subset, order in self.orders])
@@ -183,51 +157,7 @@ class _Group:
             return plan.rows[chosen]
         return plan.rows[chosen[..., 0]] * pool.views + chosen[..., 1]
 
-    def _plain(self, index: int, frozen: Any) -> '_Plan':
-        """A phase's own step, on examples."""
-        program = self.arm.programs[index]
-
-        def step(state, fixed, batch):
-            return program.step(state, fixed, batch)[0]
-
-        def evaluate(state, fixed, valid):
-            return self.evaluate(*shown_of(state, fixed['frozen']), valid)
-
-        axis = {'frozen': None if self.shared[index] else 0, 'reference': None}
-        fixed = program.fixed(frozen, self.arm.runners[index].reference(self.arm.pool))
-        resident = self.arm.pool.resident, self.arm.validation.resident
-        return _Plan(step, evaluate, fixed, axis, *resident, None, 0.0)
-
-    def _prefixed(self, index: int, state: Any, frozen: Any) -> '_Plan | None':
-        """What is left of it behind a frozen prefix that all runs share, on features."""
-        arm, runner = self.arm, self.arm.runners[index]
-        chosen = np.unique(np.concatenate([subset for subset, _ in self.orders]))
-        if not self.shared[index] or not runner.decide(len(chosen)).worth:
-            return None
-        stats = jax.tree.map(lambda leaf: leaf[0], state.batch_stats)
-        ready = runner.ready(frozen, stats, arm.pool.of(chosen), arm.validation, shared=True)
-        if ready.feed.resident is None or ready.validation.resident is None:
-            return None
-        assert runner.kept is not None
-        behind, count = runner.kept.step, len(arm.validation.subset)
-        _, cut = runner.evaluation(count, arm.mesh.size)
-
-        def step(state, fixed, batch):
-            return behind(state, fixed[0], batch)[0]
-
-        def evaluate(state, fixed, valid):
-            def sums(batch):
-                return runner.sums(cut, fixed[1], state.trainable, state.batch_stats, batch)
-
-            return over_batches(arm.mesh.size, count, sums)(valid)
-
-        rows = np.full(len(arm.pool.subset), -1, np.int32)
-        rows[chosen] = np.arange(len(chosen), dtype=np.int32)
-        fixed = (ready.fixed, ready.eval_fixed)
-        resident = ready.feed.resident, ready.validation.resident
-        return _Plan(step, evaluate, fixed, None, *resident, rows, ready.feed.seconds)
-
-    def _compile(self, index: int, state: Any, plan: '_Plan'):
+    def _compile(self, index: int, state: Any, plan: Plan):
         """One chunk of steps, for all runs; steps beyond the phase's end leave the state alone."""
         program = self.arm.programs[index]
 
@@ -272,7 +202,7 @@ class _Group:
     def _sums(self, feed: Feed, params: Any, batch_stats: Any) -> dict[str, np.ndarray]:
         """Sums over a whole feed, one row a run; run after run where the feed streams."""
         if feed.resident is not None:
-            program = jax.jit(jax.vmap(_evaluation(self.arm, feed), in_axes=(0, 0, None)))
+            program = jax.jit(jax.vmap(evaluation(self.arm, feed), in_axes=(0, 0, None)))
             return jax.device_get(program(params, batch_stats, feed.resident))
         rows = [
             feed.evaluate(
@@ -299,43 +229,6 @@ class _Group:
             )
             for run in range(len(self.specs))
         ]
-
-
-def _evaluation(arm: Arm, feed: Feed | None = None):
-    """`evaluate(params, batch_stats, data) -> sums` over a whole resident feed, batch by batch."""
-    subset = (feed or arm.validation).subset
-    evaluate = step_lib.make_eval_step(
-        arm.experiment.model, arm.experiment.task, arm.experiment.prepare
-    )
-
-    def run(params, batch_stats, data):
-        def sums(batch):
-            return evaluate(params, batch_stats, batch)
-
-        return over_batches(1, len(subset), sums, subset)(data)
-
-    return run
-
-
-def over_batches(devices: int, count: int, sums: Callable, subset: np.ndarray | None = None):
-    """`run(data) -> sums` over `count` examples, in the batches in which a feed evaluates.
-
-    Args:
-      devices: that share a batch.
-      count: of examples.
-      sums: `sums(batch) -> sums`; the batch has `weight`.
-      subset: which examples; None is the first `count`.
-    """
-    size = min(EVAL_BATCH, count)
-    size += -size % devices
-    subset = np.arange(count, dtype=np.int32) if subset is None else subset
-    batches = [(subset[where], weight) for where, weight in eval_batches(count, size)]
-
-    def run(data):
-        parts = [sums({**step_lib.gather(data, where), 'weight': w}) for where, w in batches]
-        return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *parts)
-
-    return run
 
 
 def _check_memory(compiled: Any) -> None:

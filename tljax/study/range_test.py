@@ -11,9 +11,10 @@ import numpy as np
 from tljax import mesh as mesh_lib
 from tljax.study.runs import Arm
 from tljax.train import experiment as experiment_lib
+from tljax.train import programs
 from tljax.train import step as step_lib
-from tljax.train.loop import own_buffers
 from tljax.train.prefixed import PhaseRunner
+from tljax.train.state import own_buffers
 
 LOWEST, HIGHEST = 1e-6, 10.0
 SMOOTHING = 0.8  # of the loss, over steps
@@ -59,7 +60,7 @@ def measure(arm: Arm, seed: int, steps: int, tick: Callable[[int], None]) -> lis
       The loss on the batch of each step, before its update; see `read`.
     """
     experiment = arm.experiment
-    program = experiment_lib.program(experiment, experiment.phases[-1])
+    program = programs.program(experiment, experiment.phases[-1])
     accumulate = experiment.config.train.accumulate
 
     def make_step(loss_of: step_lib.LossOf) -> step_lib.Step:

@@ -16,13 +16,13 @@ from tljax import mesh as mesh_lib
 from tljax import trees
 from tljax.data import Order
 from tljax.train import experiment as experiment_lib
-from tljax.train import norms, reference
+from tljax.train import norms, programs, reference
 from tljax.train import step as step_lib
 from tljax.train.experiment import Experiment
 from tljax.train.feed import Feed, shapes_of
-from tljax.train.loop import compiled_eval, own_buffers
 from tljax.train.prefixed import PhaseRunner
-from tljax.train.state import TrainState, served
+from tljax.train.programs import compiled_eval
+from tljax.train.state import TrainState, own_buffers, served
 from tljax.train.stopwatch import Stopwatch
 
 
@@ -98,7 +98,7 @@ class Arm:
         self.pool = Feed(experiment.data.split('train'), self.mesh, views=experiment.views)
         self.validation = Feed(experiment.data.split('validation'), self.mesh)
         self.evaluate = compiled_eval(experiment)
-        self.programs = [experiment_lib.program(experiment, p) for p in experiment.phases]
+        self.programs = [programs.program(experiment, p) for p in experiment.phases]
         self.init = jax.jit(experiment.init)
         self.runners = [PhaseRunner(experiment, p, self.evaluate) for p in self.programs]
         self._warm: set[Any] = set()

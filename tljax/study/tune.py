@@ -19,16 +19,16 @@ from tljax.data.splits import random_keys
 from tljax.errors import RunError, UserError
 from tljax.models import Outline
 from tljax.progress import Progress
-from tljax.study import halving, range_test, tuned
+from tljax.study import halving, judging, range_test, tuned
 from tljax.study.bench import Bench, Candidate, Ledger, given_bounds, with_policy
 from tljax.study.halving import Rung
 from tljax.study.range_test import RangeTest
 from tljax.study.report import tuning as report
 from tljax.study.watched import Curves
 from tljax.train import experiment as experiment_lib
-from tljax.train import sources
+from tljax.train import programs, sources
 from tljax.train.experiment import Experiment, Source
-from tljax.train.loop import stop_requested
+from tljax.train.signals import stop_requested
 from tljax.train.workdir import check, claim, write_json
 from tljax.transfer import policies
 
@@ -131,7 +131,7 @@ def outlines(bench: Bench, names: Sequence[str]) -> dict[str, Outline]:
     for name in names:
         config = with_policy(bench.config, name)
         experiment = experiment_lib.build(config, bench.source, data=bench.first.data)
-        experiment_lib.program(experiment, experiment.phases[-1])
+        programs.program(experiment, experiment.phases[-1])
         found[name] = experiment.model.outline()
     return found
 
@@ -239,7 +239,7 @@ def climb(
             index: [ledger.run(bench, number, index, candidates[index], rung, s) for s in seeds]
             for index in order
         }
-        scores = {index: tuned.score(curves, task, patience) for index, curves in done.items()}
+        scores = {index: judging.score(curves, task, patience) for index, curves in done.items()}
         if all(score[0] == -math.inf for score in scores.values()):
             raise RunError(
                 'every candidate had a non-finite loss. Lower config.tune.lr_high or set '

@@ -62,6 +62,14 @@ class Task(Protocol):
         """The scalar to minimise (a mean over the batch), and further scalars to log."""
         ...
 
+    def scored(self, batch: Batch) -> jax.Array | None:
+        """Which of the predictions of an example that has many the loss looks at.
+
+        Returns:
+          (B, P) float32, 1 or 0 at each of the model's (B, P, outputs); None is all.
+        """
+        ...
+
     def sums(self, model: Any, batch: Batch) -> dict[str, jax.Array]:
         """Metrics as sums over examples, scalars or vectors: they add up over batches."""
         ...

@@ -78,6 +78,9 @@ class Classification:
             losses_B = losses_B * (target_BxC @ self.weights())
         return losses_B.mean(), {'accuracy': hits_B.mean()}
 
+    def scored(self, batch: Mapping[str, jax.Array]) -> None:
+        """An example has one prediction."""
+
     def weights(self) -> jax.Array:
         """Weight of each class in the loss, (classes,) float32.
 

@@ -96,6 +96,10 @@ class LanguageModelling:
         count = jnp.maximum(real_BxL.sum(), 1)
         return (losses_BxL * real_BxL).sum() / count, {'token_accuracy': hits_BxL.sum() / count}
 
+    def scored(self, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """(B, L) float32: 1 where there is a next token, of the same document."""
+        return jnp.pad(learnt(batch), ((0, 0), (0, 1)))
+
     def sums(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         logits_BxLxV = model(batch)[:, :-1]
         next_BxL, real_BxL = batch['tokens'][:, 1:], learnt(batch)

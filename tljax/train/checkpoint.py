@@ -203,23 +203,6 @@ class Checkpoints:
             raise RunError(self._all_damaged())
         return None
 
-    def latest_meta(self) -> dict | None:
-        """The meta of the newest checkpoint whose record is readable; None without a checkpoint.
-
-        Raises:
-          RunError: there are checkpoints, and all are damaged.
-        """
-        self.wait()
-        steps = self.steps()
-        for step in steps[::-1]:
-            try:
-                return storage.read_record(self.directory / str(step)).extra['meta']
-            except DamagedError as error:
-                self._report(step, str(error))
-        if steps:
-            raise RunError(self._all_damaged())
-        return None
-
     def _report(self, step: int, why: str) -> None:
         if step not in self._damaged:
             self._damaged.add(step)

@@ -4,12 +4,11 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-import optax
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -19,8 +18,7 @@ from tljax.data import Data, Order, augment, normalise, open_data
 from tljax.errors import UserError
 from tljax.models import Model
 from tljax.tasks import Task
-from tljax.train import adapters, optimizer
-from tljax.train import state as state_lib
+from tljax.train import adapters
 from tljax.train import step as step_lib
 from tljax.transfer import Manifest, apply, peft, plan, policies, regularizers
 from tljax.transfer.manifest import REUSED
@@ -120,94 +118,6 @@ class Experiment:
     def phase_at(self, step: int) -> policies.Phase:
         """The phase that step belongs to; the end of training belongs to the last."""
         return next((p for p in self.phases if step < p.end), self.phases[-1])
-
-
-@dataclasses.dataclass(frozen=True)
-class PhaseProgram:
-    """One phase, ready to run: which leaves train, the optimiser, the step.
-
-    Attributes:
-      make_step: the step for a loss, `loss_of` or what is left of it behind a frozen prefix.
-      reference: what regularisers need beside the model, as shapes.
-      ema: decay of the moving averages that are evaluated and saved; 0 keeps none.
-    """
-
-    phase: policies.Phase
-    decisions: dict[str, dict[str, float] | None]
-    tx: Any
-    loss_of: step_lib.LossOf
-    make_step: Callable[[step_lib.LossOf], step_lib.Step]
-    reference: Any = dataclasses.field(default_factory=dict)
-    ema: float = 0.0
-
-    @functools.cached_property
-    def step(self) -> step_lib.Step:
-        """`step(state, fixed, batch) -> state, metrics`."""
-        return self.make_step(self.loss_of)
-
-    def fixed(
-        self, frozen: trees.Tree, reference: Mapping[str, Any] | None = None
-    ) -> step_lib.Fixed:
-        """What the step reads and never writes: the frozen half, and what regularisers need.
-
-        Args:
-          frozen: or its shapes.
-          reference: of `tljax.train.reference`; None is its shapes.
-        """
-        reference = self.reference if reference is None else reference
-        return {'frozen': frozen, 'reference': reference}
-
-    def split(self, params: trees.Tree) -> tuple[trees.Tree, trees.Tree]:
-        """The trainable and the frozen half."""
-        trained = {path: value is not None for path, value in self.decisions.items()}
-        return trees.partition(params, trained)
-
-    def start(self, variables: Variables, lr: Any, key: jax.Array) -> state_lib.TrainState:
-        """The state before the first step of a run that begins in this phase."""
-        trainable, _ = self.split(variables['params'])
-        stats = variables['batch_stats']
-        return state_lib.create(trainable, stats, self.tx, lr, key, ema=self.ema > 0)
-
-    def enter(self, state: state_lib.TrainState, params: trees.Tree) -> state_lib.TrainState:
-        """The state at the boundary between the phase before and this one."""
-        trainable, _ = self.split(params)
-        opt_state = state_lib.carry_over(state.opt_state, self.tx.init(trainable))
-        ema = state.ema
-        if ema is not None:
-            ema = {**ema, 'params': state_lib.carry_over(ema['params'], trainable)}
-        return dataclasses.replace(state, trainable=trainable, opt_state=opt_state, ema=ema)
-
-
-def program(experiment: Experiment, phase: policies.Phase) -> PhaseProgram:
-    """Builds one phase's step.
-
-    Raises:
-      UserError: its rules do not fit the model's parameters.
-    """
-    config = experiment.config
-    decisions = policies.decide(phase, experiment.param_paths())
-    pulls = regularizers.gradients(experiment.setting, frozenset(experiment.loaded))
-    tx = optimizer.direction(config.optim, decisions)
-    tx = optax.chain(*pulls, tx) if pulls else tx
-    objective = experiment.objective()
-    loss_of = step_lib.loss_program(
-        experiment.model, decisions, objective, experiment.prepare, experiment.augment
-    )
-    first, steps = (phase.first, phase.steps) if config.optim.restart else (0, config.train.steps)
-    factor = optimizer.schedule(config.optim, steps)
-
-    def make_step(loss_of: step_lib.LossOf) -> step_lib.Step:
-        return step_lib.make_train_step(
-            loss_of,
-            tx,
-            factor,
-            accumulate=config.train.accumulate,
-            first=first,
-            ema=config.optim.ema,
-        )
-
-    shapes = regularizers.reference_shapes(experiment)
-    return PhaseProgram(phase, decisions, tx, loss_of, make_step, shapes, config.optim.ema)
 
 
 def build(

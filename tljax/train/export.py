@@ -15,11 +15,11 @@ from tljax import models, pretrained, trees
 from tljax.data.text import tokenizer
 from tljax.errors import RunError, UserError, nearest
 from tljax.pretrained import Card, porter
-from tljax.pretrained.identify import all_schemes
+from tljax.pretrained.attempt import all_schemes
 from tljax.pretrained.inputs import KEYS
 from tljax.pretrained.locations import locate
 from tljax.pretrained.shelf import UNKNOWN
-from tljax.train import adapters
+from tljax.train import injected_models
 from tljax.train.model_dir import load_model, save_model
 from tljax.train.workdir import held_config
 
@@ -104,7 +104,7 @@ def read(model: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     variables, card = load_model(model / 'model')
     config = held_config(model)
     leaves = trees.flatten(variables['params']) | trees.flatten(variables['batch_stats'])
-    if injected := adapters.of_card(card):
+    if injected := injected_models.of_card(card):
         leaves = merged(injected, leaves)
     arguments = {**models.arguments(config.model.name), **config.model.to_dict()}
     outputs, example = card.get('outputs', len(card['label_names'])), card['example']
@@ -118,7 +118,7 @@ def merged(model: models.Model, leaves: Mapping[str, np.ndarray]) -> dict[str, n
       UserError: there is none.
     """
     try:
-        plain = adapters.without_injected(model, leaves)
+        plain = injected_models.without_injected(model, leaves)
     except UserError as error:
         raise UserError(f'{error} What was trained can be written alone: --format=peft.') from error
     return {path: np.asarray(leaf) for path, leaf in plain.items()}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tljax import config as config_lib
 from tljax.errors import UserError
-from tljax.train import adapters, sources
+from tljax.train import adapters, injected_models, sources
 from tljax.train import experiment as experiment_lib
 from tljax.train.export import write
 from tljax.train.model_dir import load_model
@@ -29,7 +29,7 @@ def export(workdir: Path, output: Path, *, quiet: bool = False) -> Path:
         raise UserError(f'--output={output} exists already; name a new file.')
     config = held_config(workdir)
     variables, card = load_model(workdir / 'model')
-    own = adapters.of_card(card)
+    own = injected_models.of_card(card)
     if own is None:
         raise UserError(
             f'--format=peft: the run in {workdir} injected nothing, so the whole model was '
@@ -37,12 +37,12 @@ def export(workdir: Path, output: Path, *, quiet: bool = False) -> Path:
         )
     experiment = experiment_lib.build(config, sources.load(config, workdir, quiet=quiet))
     # A regulariser's own leaves, such as the source's head, belong to the run and not the model.
-    injected, known = own.outline().injected, adapters.flat(own.shapes())
-    flat = {p: leaf for p, leaf in adapters.flat(variables).items() if p in known}
+    injected, known = own.outline().injected, injected_models.flat(own.shapes())
+    flat = {p: leaf for p, leaf in injected_models.flat(variables).items() if p in known}
     leaves = adapters.trained(flat, experiment.loaded, set(injected))
     rest = {path: leaf for path, leaf in flat.items() if path not in leaves}
     about = {
-        'injected': adapters.chosen_by(card),
+        'injected': injected_models.chosen_by(card),
         'injected_leaves': injected,
         'backbone': adapters.fingerprint(rest),
         'backbone_leaves': len(rest),

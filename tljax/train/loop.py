@@ -1,17 +1,10 @@
 """One run, from its config to a trained model: resumable at every moment."""
 
-import dataclasses
 import math
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from absl import logging
 
 from tljax import config as config_lib
@@ -20,21 +13,20 @@ from tljax import trees
 from tljax.errors import Interrupted, RunError, UserError
 from tljax.progress import Progress
 from tljax.train import experiment as experiment_lib
-from tljax.train import norms
-from tljax.train import step as step_lib
+from tljax.train import norms, programs
 from tljax.train.checkpoint import Checkpoints
-from tljax.train.experiment import Experiment, PhaseProgram
+from tljax.train.experiment import Experiment
 from tljax.train.feed import Feed, shapes_of
 from tljax.train.metrics import MetricWriter
 from tljax.train.model_dir import save_model
 from tljax.train.patience import Patience
 from tljax.train.prefixed import PhaseRunner, Ready
-from tljax.train.state import TrainState, served
+from tljax.train.programs import PhaseProgram, compiled_eval
+from tljax.train.signals import stop_requested
+from tljax.train.state import TrainState, from_checkpoint, own_buffers, served, to_checkpoint
 from tljax.train.stopwatch import Stopwatch
 from tljax.train.workdir import check, claim, write_json
 from tljax.transfer.regularizers import without_second_head
-
-AGREE_EVERY = 20  # steps after which several processes ask each other whether to stop
 
 
 def train(experiment: Experiment, workdir: Path, *, quiet: bool = False) -> Path:
@@ -111,7 +103,7 @@ class Run:
         self.state: TrainState = mesh_lib.put_replicated(self.mesh, own_buffers(state))
 
     def _enter(self, phase: Any) -> None:
-        self.program: PhaseProgram = experiment_lib.program(self.experiment, phase)
+        self.program: PhaseProgram = programs.program(self.experiment, phase)
         self.runner = PhaseRunner(self.experiment, self.program, self.evaluate)
         self.ready: Ready | None = None
 
@@ -170,7 +162,7 @@ class Run:
 
     def _abstract_at(self, step: int) -> dict[str, Any]:
         """What a checkpoint of that step holds, as shapes with shardings."""
-        program = experiment_lib.program(self.experiment, self.experiment.phase_at(step))
+        program = programs.program(self.experiment, self.experiment.phase_at(step))
         shapes = self.experiment.model.shapes()
 
         def start(variables):
@@ -310,85 +302,3 @@ class Run:
         made = getattr(experiment.data.form, 'tokenizer', None)
         files = {'tokenizer.json': made.text} if made else {}
         save_model(directory, without_second_head(self.variables()), card, manifest, files)
-
-
-def to_checkpoint(state: TrainState, params: trees.Tree) -> dict[str, Any]:
-    """The recombined tree that a checkpoint holds; the same format for frozen and full runs."""
-    moments = jax.tree_util.tree_leaves_with_path(state.opt_state)
-    return {
-        'params': params,
-        'batch_stats': state.batch_stats,
-        'opt_state': {jax.tree_util.keystr(path): leaf for path, leaf in moments},
-        'step': state.step,
-        'lr': state.lr,
-        'key': jax.random.key_data(state.key),
-        'bad_step': state.bad_step,
-        **({} if state.ema is None else {'ema': state.ema}),
-    }
-
-
-def from_checkpoint(state: TrainState, tree: Any, trainable: trees.Tree, like: Any) -> TrainState:
-    """The state that `to_checkpoint` took apart; `like` is an optimiser state of its structure."""
-    opt_state = jax.tree_util.tree_map_with_path(
-        lambda path, _: tree['opt_state'][jax.tree_util.keystr(path)], like
-    )
-    return dataclasses.replace(
-        state,
-        trainable=trainable,
-        batch_stats=tree['batch_stats'],
-        opt_state=opt_state,
-        step=tree['step'],
-        lr=tree['lr'],
-        key=jax.random.wrap_key_data(tree['key']),
-        bad_step=tree['bad_step'],
-        ema=tree.get('ema'),
-    )
-
-
-def compiled_eval(experiment: Experiment):
-    """`evaluate(params, batch_stats, data, indices, weight) -> sums`, jitted."""
-    evaluate = step_lib.make_eval_step(experiment.model, experiment.task, experiment.prepare)
-
-    def run(params, batch_stats, data, indices, weight):
-        batch = {**step_lib.gather(data, indices), 'weight': weight}
-        return evaluate(params, batch_stats, batch)
-
-    return jax.jit(run)
-
-
-def own_buffers(state: TrainState) -> TrainState:
-    """A copy, for a step that takes its buffers over: leaves made alike may share theirs."""
-    return jax.tree.map(jnp.copy, state)
-
-
-@contextmanager
-def stop_requested() -> Iterator[Any]:
-    """Gives `stop(step) -> bool`: whether SIGTERM or Ctrl-C asked the run to end.
-
-    A second Ctrl-C ends it at once. With several processes they agree on the step.
-    """
-    asked = threading.Event()
-
-    def ask(number, frame):
-        if asked.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.set()
-
-    def stop(step: int) -> bool:
-        if jax.process_count() > 1:
-            if step % AGREE_EVERY:
-                return False
-            from jax.experimental import multihost_utils
-
-            return bool(multihost_utils.process_allgather(np.array(asked.is_set())).any())
-        return asked.is_set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

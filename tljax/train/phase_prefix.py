@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from tljax import trees
 from tljax.train import features
 from tljax.train import step as step_lib
-from tljax.train.experiment import Experiment, PhaseProgram
+from tljax.train.experiment import Experiment
+from tljax.train.programs import PhaseProgram
 from tljax.transfer import prefix
 from tljax.transfer.prefix import kinds
 

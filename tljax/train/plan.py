@@ -8,9 +8,11 @@ import jax.numpy as jnp
 
 from tljax import trees
 from tljax.train import experiment as experiment_lib
+from tljax.train import programs
 from tljax.train import step as step_lib
-from tljax.train.experiment import Experiment, PhaseProgram
+from tljax.train.experiment import Experiment
 from tljax.train.prefixed import PhaseRunner
+from tljax.train.programs import PhaseProgram
 from tljax.transfer import Manifest, Phase, policies
 
 Cost = dict[str, float]
@@ -29,7 +31,7 @@ def describe(experiment: Experiment, phases: Sequence[Phase], manifest: Manifest
     notes, parts, rows = _notes(experiment), [], []
     before: Mapping[str, str] = {}
     for number, phase in enumerate(phases, 1):
-        program = experiment_lib.program(experiment, phase)
+        program = programs.program(experiment, phase)
         words, cost = treatment(experiment, program), step_cost(experiment, program)
         name = f'Phase {number}, s' if len(phases) > 1 else 'S'
         parts.append(

@@ -11,9 +11,10 @@ import numpy as np
 from tljax import trees
 from tljax.train import features
 from tljax.train import step as step_lib
-from tljax.train.experiment import Experiment, PhaseProgram
+from tljax.train.experiment import Experiment
 from tljax.train.feed import EVAL_BATCH, Feed
 from tljax.train.phase_prefix import Decision, PhasePrefix, in_order
+from tljax.train.programs import PhaseProgram
 from tljax.train.reference import RunReference
 from tljax.transfer import prefix
 

@@ -11,7 +11,7 @@ from jax import lax
 
 from tljax import mesh as mesh_lib
 from tljax.data import eval_batches
-from tljax.models import merge
+from tljax.models import merge, real_positions
 from tljax.train.step import gather
 from tljax.transfer.regularizers.base import Pass
 from tljax.transfer.regularizers.distillation import relation_of
@@ -154,7 +154,7 @@ def masked_pass(setting: Setting, given: Any, batch: Any, masks: Any) -> Pass:
     pairs = zip(setting.outlets, masks, strict=True)
     with record.around(module, {path: [_scaled(mask)] for path, mask in pairs}):
         module(batch)
-    return record.result()
+    return record.result(real_positions(module, batch))
 
 
 def _scaled(mask_BxC: jax.Array) -> Callable[..., jax.Array]:

@@ -16,8 +16,8 @@ from tljax.train import experiment as experiment_lib
 from tljax.train import step as step_lib
 from tljax.train.experiment import Experiment
 from tljax.train.feed import EVAL_BATCH, Feed
-from tljax.train.loop import compiled_eval
 from tljax.train.model_dir import load_model
+from tljax.train.programs import compiled_eval
 from tljax.train.workdir import check_trained, read_json, write_json
 
 IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')

@@ -15,8 +15,8 @@ from tljax.errors import UserError
 from tljax.pretrained import Card, Found, inputs
 from tljax.pretrained.load import check_same, guesses
 from tljax.pretrained.locations import is_remote
-from tljax.train import adapters
 from tljax.train import experiment as experiment_lib
+from tljax.train import injected_models
 from tljax.train.experiment import Source
 from tljax.train.loop import train
 from tljax.train.model_dir import load_card, load_model, model_metadata
@@ -61,7 +61,7 @@ def load(config: ConfigDict, workdir: Path, *, quiet: bool = False) -> Source | 
     logging.info('Source: %s.', directory)
     leaves = experiment_lib.flat_variables(variables)
     target = experiment_lib.build(config, None, injected=True).model
-    return Source(adapters.source_leaves(leaves, card, target), card)
+    return Source(injected_models.source_leaves(leaves, card, target), card)
 
 
 def shapes(config: ConfigDict, workdir: Path) -> tuple[dict[str, Any], str] | None:
@@ -79,7 +79,7 @@ def shapes(config: ConfigDict, workdir: Path) -> tuple[dict[str, Any], str] | No
     own = load_card(directory)
     check_own(config, own, str(directory))
     target = experiment_lib.build(config, None, injected=True).model
-    return adapters.source_leaves(model_metadata(directory), own, target), str(directory)
+    return injected_models.source_leaves(model_metadata(directory), own, target), str(directory)
 
 
 def check_own(config: ConfigDict, card: Mapping[str, Any], where: str) -> None:

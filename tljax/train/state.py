@@ -104,3 +104,41 @@ def carry_over(old: Any, new: Any) -> Any:
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: kept.get(jax.tree_util.keystr(path), leaf), new
     )
+
+
+def own_buffers(state: TrainState) -> TrainState:
+    """A copy, for a step that takes its buffers over: leaves made alike may share theirs."""
+    return jax.tree.map(jnp.copy, state)
+
+
+def to_checkpoint(state: TrainState, params: trees.Tree) -> dict[str, Any]:
+    """The recombined tree that a checkpoint holds; the same format for frozen and full runs."""
+    moments = jax.tree_util.tree_leaves_with_path(state.opt_state)
+    return {
+        'params': params,
+        'batch_stats': state.batch_stats,
+        'opt_state': {jax.tree_util.keystr(path): leaf for path, leaf in moments},
+        'step': state.step,
+        'lr': state.lr,
+        'key': jax.random.key_data(state.key),
+        'bad_step': state.bad_step,
+        **({} if state.ema is None else {'ema': state.ema}),
+    }
+
+
+def from_checkpoint(state: TrainState, tree: Any, trainable: trees.Tree, like: Any) -> TrainState:
+    """The state that `to_checkpoint` took apart; `like` is an optimiser state of its structure."""
+    opt_state = jax.tree_util.tree_map_with_path(
+        lambda path, _: tree['opt_state'][jax.tree_util.keystr(path)], like
+    )
+    return dataclasses.replace(
+        state,
+        trainable=trainable,
+        batch_stats=tree['batch_stats'],
+        opt_state=opt_state,
+        step=tree['step'],
+        lr=tree['lr'],
+        key=jax.random.wrap_key_data(tree['key']),
+        bad_step=tree['bad_step'],
+        ema=tree.get('ema'),
+    )

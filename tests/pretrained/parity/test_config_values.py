@@ -7,7 +7,7 @@ import pytest
 from parity_support import GOLDENS, Case, leaves_of
 
 from tljax.errors import UserError
-from tljax.pretrained import identify
+from tljax.pretrained import attempt
 from tljax.pretrained.porters import config
 
 NAN = float('nan')
@@ -76,4 +76,4 @@ def test_a_long_value_is_not_shown_whole():
 
 
 def test_it_is_no_porter():
-    assert 'config' not in identify.PORTERS
+    assert 'config' not in attempt.PORTERS

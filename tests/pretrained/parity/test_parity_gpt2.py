@@ -4,7 +4,7 @@ import pytest
 from parity_support import Case, check
 
 from tljax import models
-from tljax.pretrained.identify import attempts_of
+from tljax.pretrained.attempt import attempts_of
 
 ARGUMENTS = dict(width=32, layers=3, heads=4, vocabulary=50, positions=20)
 EXAMPLE = {'tokens': (12,), 'mask': (12,)}

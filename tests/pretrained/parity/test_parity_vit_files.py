@@ -8,7 +8,7 @@ from parity_support import Case, batch_of, error, leaves_of, ours, scheme_of
 
 from tljax import models
 from tljax.pretrained import load, porter
-from tljax.pretrained.identify import attempts_of
+from tljax.pretrained.attempt import attempts_of
 
 SIZES = dict(width=32, layers=2, heads=4, hidden=48, patch=8)
 LARGE = 0.1  # far from every usual epsilon

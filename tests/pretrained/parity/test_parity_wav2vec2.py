@@ -7,7 +7,7 @@ from parity_support import Case, check
 
 from tljax import models, trees
 from tljax.errors import UserError
-from tljax.pretrained.identify import attempts_of
+from tljax.pretrained.attempt import attempts_of
 from tljax.pretrained.porters import wav2vec2 as porter
 
 CONVS = dict(conv_widths=(16, 24, 20), conv_kernels=(10, 3, 2), conv_strides=(5, 2, 2))

@@ -63,7 +63,7 @@ def soon():
     signal.signal(signal.SIGALRM, before)
 
 
-def read(path):
+def read_checked(path):
     """The arrays of a file, or None if it is refused with an error that names it."""
     message = ''
     try:
@@ -92,10 +92,10 @@ def right(arrays):
 def test_cut_short(tmp_path, form):
     path = tmp_path / 'a'
     whole = write(form, path)
-    assert right(read(path))
+    assert right(read_checked(path))
     for end in sorted({*range(0, len(whole), max(1, len(whole) // 200)), len(whole) - 1}):
         path.write_bytes(whole[:end])
-        arrays = read(path)
+        arrays = read_checked(path)
         # HDF5 reserves more room than it fills.
         assert arrays is None or (form == 'h5' and right(arrays)), end
 
@@ -112,7 +112,7 @@ def test_changed_bytes(tmp_path, form):
             place = draw.randrange(len(whole))
             changed[place] = draw.choice((0, 255, changed[place] ^ (1 << draw.randrange(8))))
         path.write_bytes(changed)
-        arrays = read(path)
+        arrays = read_checked(path)
         refused += arrays is None
         assert arrays is None or form not in SUMMED or right(arrays)
     assert refused > ROUNDS / 20
@@ -133,4 +133,4 @@ def test_pieces_moved_and_repeated(tmp_path, form):
         else:
             changed = whole[:begin] + whole[end:place] + whole[begin:end] + whole[place:]
         path.write_bytes(changed)
-        read(path)
+        read_checked(path)

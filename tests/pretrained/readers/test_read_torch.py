@@ -28,7 +28,7 @@ PARAMETER = Name('torch._utils', '_rebuild_parameter')
 ORDERED = Name('collections', 'OrderedDict')
 
 
-def same(array, expected):
+def assert_same(array, expected):
     """Equal bit for bit, in dtype and shape too."""
     assert array.dtype == expected.dtype
     assert array.shape == expected.shape
@@ -53,8 +53,10 @@ def test_every_dtype_is_read_as_it_is_stored(tmp_path, form):
     for name, expected in arrays.items():
         tensor = weights.tensors[name]
         assert (tensor.shape, tensor.dtype) == (expected.shape, expected.dtype)
-        same(tensor.read(), expected)
-        same(np.asarray(jnp.asarray(tensor.read().astype(np.float32))), expected.astype('f4'))
+        assert_same(tensor.read(), expected)
+        assert_same(
+            np.asarray(jnp.asarray(tensor.read().astype(np.float32))), expected.astype('f4')
+        )
         with pytest.raises(ValueError, match='read-only'):
             tensor.read()[...] = 0
 
@@ -75,13 +77,13 @@ def test_views_of_one_storage(tmp_path, form):
         name: t.read()
         for name, t in open_weights(write(form, tmp_path / 'a.pt', tensors, (s,))).tensors.items()
     }
-    same(read['whole'], NUMBERS)
-    same(read['shared'], NUMBERS)
-    same(read['turned'], NUMBERS.reshape(4, 6).T)
-    same(read['every third'], NUMBERS[2::3])
-    same(read['last'], NUMBERS[23].reshape(()))
-    same(read['spread'], np.tile(NUMBERS[4:6], (3, 1)))
-    same(read['parameter'], NUMBERS.reshape(2, 12))
+    assert_same(read['whole'], NUMBERS)
+    assert_same(read['shared'], NUMBERS)
+    assert_same(read['turned'], NUMBERS.reshape(4, 6).T)
+    assert_same(read['every third'], NUMBERS[2::3])
+    assert_same(read['last'], NUMBERS[23].reshape(()))
+    assert_same(read['spread'], np.tile(NUMBERS[4:6], (3, 1)))
+    assert_same(read['parameter'], NUMBERS.reshape(2, 12))
     assert np.shares_memory(read['whole'], read['shared'])  # mapped, not copied
 
 
@@ -89,7 +91,7 @@ def test_a_view_of_a_storage_as_pytorch_before_0_4_wrote_it(tmp_path):
     s = Stored('0', NUMBERS)
     view = tensor(s, (2, 3), more=(('1', 5, 6),), offset=0)
     weights = open_weights(write_legacy(tmp_path / 'a.pth', {'w': view}, (s,)))
-    same(weights.tensors['w'].read(), NUMBERS[5:11].reshape(2, 3))
+    assert_same(weights.tensors['w'].read(), NUMBERS[5:11].reshape(2, 3))
     beyond = tensor(s, (2, 3), more=(('1', 20, 6),))
     with pytest.raises(UserError, match='numbers 20 to 26 of 24'):
         open_weights(write_legacy(tmp_path / 'b.pth', {'w': beyond}, (s,)))
@@ -101,7 +103,7 @@ def test_byte_order(tmp_path, order):
     tensors, storages = state_dict(arrays)
     weights = open_weights(write_zip(tmp_path / 'a.pt', tensors, storages, order=order))
     for name, expected in arrays.items():
-        same(weights.tensors[name].read(), expected)
+        assert_same(weights.tensors[name].read(), expected)
 
 
 def test_compressed_archives(tmp_path):
@@ -109,7 +111,7 @@ def test_compressed_archives(tmp_path):
     tensors, storages = state_dict(arrays)
     weights = open_weights(write_zip(tmp_path / 'a.pt', tensors, storages, deflate=True))
     for name, expected in arrays.items():
-        same(weights.tensors[name].read(), expected)
+        assert_same(weights.tensors[name].read(), expected)
 
 
 def test_untyped_storages_and_dtypes_without_a_storage_class(tmp_path):
@@ -119,7 +121,7 @@ def test_untyped_storages_and_dtypes_without_a_storage_class(tmp_path):
     args = (Persistent(key), 0, (2, 3), (3, 1), False, Call(ORDERED, ()))
     v3 = Call(Name('torch._utils', '_rebuild_tensor_v3'), (*args, Name('torch', 'float8_e4m3fn')))
     weights = open_weights(write_zip(tmp_path / 'a.pt', {'w': v3}, (raw,)))
-    same(weights.tensors['w'].read(), numbers.reshape(2, 3))
+    assert_same(weights.tensors['w'].read(), numbers.reshape(2, 3))
 
 
 def one():
@@ -192,7 +194,7 @@ def test_arrays_of_numpy_in_a_state_dict(tmp_path):
         Name('numpy.core.multiarray', '_reconstruct'), empty, (1, (4, 6), dtype, False, raw)
     )
     weights = open_weights(write_zip(tmp_path / 'a.pt', {'w': array}))
-    same(weights.tensors['w'].read(), NUMBERS.reshape(4, 6))
+    assert_same(weights.tensors['w'].read(), NUMBERS.reshape(4, 6))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +249,7 @@ def test_sums_of_members_are_compared(tmp_path):
     raw[raw.rindex(NUMBERS.tobytes()) + 5] ^= 1
     path.write_bytes(raw)
     weights = open_weights(path)
-    same(weights.tensors['v'].read(), NUMBERS)
+    assert_same(weights.tensors['v'].read(), NUMBERS)
     with pytest.raises(UserError, match=r"'archive/data/1' is damaged .*CRC-32"):
         weights.tensors['w'].read()
 

@@ -17,7 +17,7 @@ KINDS = (
 )
 
 
-def same(array, tensor):
+def assert_same(array, tensor):
     """Equal bit for bit, in shape too."""
     assert array.shape == tuple(tensor.shape)
     flat = tensor.detach().contiguous().reshape(-1)
@@ -58,7 +58,7 @@ def test_every_kind_of_tensor(tmp_path, new):
     weights = save(tensors, tmp_path / 'a.pt', new)
     assert list(weights.tensors) == list(tensors)
     for name, tensor in tensors.items():
-        same(weights.tensors[name].read(), tensor)
+        assert_same(weights.tensors[name].read(), tensor)
 
 
 @pytest.mark.parametrize('new', [True, False])
@@ -79,7 +79,7 @@ def test_a_checkpoint_of_a_training_run(tmp_path, new):
     weights = save(whole, tmp_path / 'a.pth.tar', new)
     assert list(weights.tensors) == list(model.state_dict())
     for name, tensor in model.state_dict().items():
-        same(weights.tensors[name].read(), tensor)
+        assert_same(weights.tensors[name].read(), tensor)
     assert {key: weights.metadata[key] for key in ('epoch', 'best', 'shape', 'dtype')} == {
         'epoch': 3,
         'best': 0.9,
@@ -91,7 +91,7 @@ def test_a_checkpoint_of_a_training_run(tmp_path, new):
 @pytest.mark.parametrize('protocol', [2, 3, 4, 5])
 def test_protocols(tmp_path, protocol):
     torch.save({'w': torch.arange(5)}, tmp_path / 'a.pt', pickle_protocol=protocol)
-    same(open_weights(tmp_path / 'a.pt').tensors['w'].read(), torch.arange(5))
+    assert_same(open_weights(tmp_path / 'a.pt').tensors['w'].read(), torch.arange(5))
 
 
 def test_archives_written_without_sums(tmp_path):
@@ -100,7 +100,7 @@ def test_archives_written_without_sums(tmp_path):
         torch.save({'w': torch.arange(5)}, tmp_path / 'a.pt')
     finally:
         torch.serialization.set_crc32_options(True)
-    same(open_weights(tmp_path / 'a.pt').tensors['w'].read(), torch.arange(5))
+    assert_same(open_weights(tmp_path / 'a.pt').tensors['w'].read(), torch.arange(5))
 
 
 def test_big_endian_archives(tmp_path):
@@ -115,8 +115,8 @@ def test_big_endian_archives(tmp_path):
             if name.endswith('/data/0'):
                 data = numbers.numpy().byteswap().tobytes()
             file.writestr(name, data)
-    same(torch.load(tmp_path / 'b.pt')['w'].numpy(), numbers)
-    same(open_weights(tmp_path / 'b.pt').tensors['w'].read(), numbers)
+    assert_same(torch.load(tmp_path / 'b.pt')['w'].numpy(), numbers)
+    assert_same(open_weights(tmp_path / 'b.pt').tensors['w'].read(), numbers)
 
 
 @pytest.mark.parametrize('new', [True, False])

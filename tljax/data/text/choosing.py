@@ -13,7 +13,7 @@ from tljax.data.text.form import text_of
 from tljax.data.text.tokenizer import Tokenizer
 from tljax.errors import UserError
 
-DEFAULT = 'bpe(4096)'
+DEFAULT = 'bpe(4096)'  # from scratch; `tljax.pretrained.inputs` refuses it with a source
 LENGTH = 128  # tokens an example, where nobody says
 CONFIG = 'config:'
 
@@ -26,11 +26,17 @@ def tokenizer_of(config: Any, builder: Any) -> Tokenizer:
       builder: of the set, whose training split 'bpe(N)' is trained on.
 
     Raises:
-      UserError: there is none of this name.
+      UserError: there is none of this name, or the other recipe has its source's.
     """
     asked = config.tokenizer or DEFAULT
     if asked.startswith(CONFIG):
-        other = config_lib.load(asked.removeprefix(CONFIG)).data
+        recipe = config_lib.load(asked.removeprefix(CONFIG))
+        other = recipe.data
+        if recipe.source.uri and not other.tokenizer:
+            raise UserError(
+                f'config.data.tokenizer: {asked} has that of its own source, '
+                f'{recipe.source.uri!r}. Name the file of that one.'
+            )
         other.prepared = other.prepared or config.prepared
         if not {config.name, other.name} & prepared.THE_USERS.keys():
             other.dir = other.dir or config.dir

@@ -53,15 +53,14 @@ class Mapped:
 
 
 class Window:
-    """A file-like view of bytes from `start` to `stop`; its `position` stands after what was read.
+    """A file-like view of bytes; its `position` stands after what was read.
 
     Args:
       buffer: bytes, or a memory map.
     """
 
-    def __init__(self, buffer: Any, start: int = 0, stop: int | None = None) -> None:
-        self.buffer, self.position = buffer, start
-        self.stop = len(buffer) if stop is None else min(stop, len(buffer))
+    def __init__(self, buffer: Any) -> None:
+        self.buffer, self.position, self.stop = buffer, 0, len(buffer)
 
     def read(self, count: int) -> bytes:
         """The next bytes, fewer at the end."""

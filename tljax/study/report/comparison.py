@@ -36,12 +36,11 @@ def write(results: Results, directory: str | os.PathLike[str]) -> Path:
     return output.write(results, directory, sections.document, lambda _: PICTURES)
 
 
-def text_summary(results: Results, directory: str | os.PathLike[str] = '') -> str:
+def text_summary(results: Results) -> str:
     """The lines that a command prints at its end; plain ASCII as far as the results are.
 
     Args:
       results: as in `write`.
-      directory: where the report lies; '' leaves that line out.
     """
     cost = results.get('cost') or {}
     starts = summary.alike(*summary.starts(results))
@@ -65,6 +64,4 @@ def text_summary(results: Results, directory: str | os.PathLike[str] = '') -> st
         f'cost       pretraining {seconds(cost.get("pretraining_seconds"))}; '
         f'{summary.break_even(results)}',
     ]
-    if str(directory):
-        lines.append(f'report     {Path(directory) / "index.html"}')
     return '\n'.join(lines).replace(MINUS, '-').replace(TIMES, 'x')

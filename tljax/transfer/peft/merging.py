@@ -24,11 +24,6 @@ def merge(model: Model, variables: dict[str, trees.Tree]) -> dict[str, trees.Tre
     return jax.jit(lambda values: _merged(model, values))(variables)
 
 
-def check(model: Model) -> None:
-    """Raises UserError unless `merge` can be done."""
-    jax.eval_shape(lambda values: _merged(model, values), model.shapes())
-
-
 def _merged(model: Model, variables: dict[str, trees.Tree]) -> dict[str, trees.Tree]:
     params = trees.flatten(variables['params'])
     graph = model.graph(train=False)

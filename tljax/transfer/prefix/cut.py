@@ -60,11 +60,6 @@ class Cut:
             shapes.append(jax.ShapeDtypeStruct((*shape[:axis], *shape[axis + 1 :]), dtype_of(var)))
         return tuple(shapes)
 
-    @property
-    def example_bytes(self) -> int:
-        """What the features of one example take."""
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in self.features)
-
     def is_products(self) -> bool:
         """Whether no convolution is left behind the cut."""
         return not contains(self.after, 'conv_general_dilated')

@@ -19,14 +19,17 @@ class Pass:
     """What one call of a model showed.
 
     Attributes:
-      logits: (B, C).
-      features: what the head was given, averaged over positions if there are any: (B, D).
+      logits: (B, C), or (B, P, C) with one prediction a position.
+      features: what the head was given, averaged over real positions if there are any: (B, D).
       maps: what each stage below the head gave, the lowest first: (B, ..., channels) each.
+      real: (B, P) float32, 1 at positions of maps (B, P, channels) that stand for the input, 0 at
+        padding; None is 1 each.
     """
 
     logits: jax.Array
     features: jax.Array
     maps: tuple[jax.Array, ...]
+    real: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +38,13 @@ class View:
 
     Attributes:
       model: the pass of the model in training.
-      twin: the logits of the second pass over the same examples, (B, C), or None.
+      twin: the logits of the second pass over the same examples, as the model's, or None.
       source: the source's pass over the same examples, in evaluation mode, or None.
       source_logits: what the model's second head, the source's, makes of the model's features,
-        (B, S), or None.
+        (B, S) or (B, P, S), or None.
       targets: each example's share of each class, (B, C), or None.
       measured: what was found out before the first update; see `Regularizer.needs`.
+      scored: of logits (B, P, C), which the task's loss looks at, (B, P) float32; None is all.
     """
 
     model: Pass
@@ -49,6 +53,7 @@ class View:
     source_logits: jax.Array | None
     targets: jax.Array | None
     measured: Mapping[str, Any]
+    scored: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)

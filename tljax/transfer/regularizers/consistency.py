@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from tljax.transfer.regularizers.base import Regularizer, View, number
+from tljax.transfer.regularizers.positions import mean
 
 
 def r_drop(*, alpha: float = 1.0) -> Regularizer:
@@ -20,16 +21,21 @@ def r_drop(*, alpha: float = 1.0) -> Regularizer:
 
     def term(view: View) -> jax.Array:
         assert view.twin is not None
-        return alpha / 2 * symmetric_divergence(view.model.logits, view.twin)
+        return alpha / 2 * symmetric_divergence(view.model.logits, view.twin, view.scored)
 
     return Regularizer('r_drop', needs=frozenset({'twin', 'dropout'}), term=term)
 
 
-def symmetric_divergence(a_BxC: jax.Array, b_BxC: jax.Array) -> jax.Array:
-    """The mean over examples of (KL(a | b) + KL(b | a)) / 2 of the softmax of two logits.
+def symmetric_divergence(a: jax.Array, b: jax.Array, scored: jax.Array | None = None) -> jax.Array:
+    """The mean over predictions of (KL(a | b) + KL(b | a)) / 2 of the softmax of two logits.
+
+    Args:
+      a: (B, C) or (B, P, C).
+      b: the same shape.
+      scored: (B, P), 0 at predictions that are left out; None is 1 each.
 
     >>> round(float(symmetric_divergence(jnp.zeros((1, 2)), jnp.array([[0.0, 1.0986]]))), 4)
     0.1373
     """
-    a, b = jax.nn.log_softmax(a_BxC), jax.nn.log_softmax(b_BxC)
-    return ((jnp.exp(a) - jnp.exp(b)) * (a - b)).sum(-1).mean() / 2
+    a, b = jax.nn.log_softmax(a), jax.nn.log_softmax(b)
+    return mean(((jnp.exp(a) - jnp.exp(b)) * (a - b)).sum(-1), scored) / 2

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tljax.transfer.regularizers.base import Regularizer, View, number
+from tljax.transfer.regularizers.positions import mean
 
 
 def lwf(*, temperature: float = 2.0, weight: float = 1.0) -> Regularizer:
@@ -24,21 +25,30 @@ def lwf(*, temperature: float = 2.0, weight: float = 1.0) -> Regularizer:
     def term(view: View) -> jax.Array:
         assert view.source is not None
         assert view.source_logits is not None
-        return weight * distillation(view.source_logits, view.source.logits, temperature)
+        sides = view.source_logits, view.source.logits
+        return weight * distillation(*sides, temperature, view.scored)
 
     return Regularizer('lwf', of_source=True, needs=frozenset({'source', 'source_head'}), term=term)
 
 
-def distillation(logits_BxS: jax.Array, teacher_BxS: jax.Array, temperature: float) -> jax.Array:
+def distillation(
+    logits: jax.Array, teacher: jax.Array, temperature: float, scored: jax.Array | None = None
+) -> jax.Array:
     """The mean cross-entropy of softened outputs; no gradient goes to the teacher.
 
     p ** (1 / temperature), normalised, is the softmax of logits / temperature.
 
+    Args:
+      logits: (B, S) or (B, P, S).
+      teacher: the same shape.
+      temperature: of both.
+      scored: (B, P), 0 at outputs that are left out; None is 1 each.
+
     >>> round(float(distillation(jnp.zeros((1, 4)), jnp.ones((1, 4)), 2.0)), 4)
     1.3863
     """
-    wanted = jax.nn.softmax(lax.stop_gradient(teacher_BxS) / temperature)
-    return -(wanted * jax.nn.log_softmax(logits_BxS / temperature)).sum(-1).mean()
+    wanted = jax.nn.softmax(lax.stop_gradient(teacher) / temperature)
+    return mean(-(wanted * jax.nn.log_softmax(logits / temperature)).sum(-1), scored)
 
 
 def co_tuning(*, weight: float = 2.3, temperature: float = 1.0) -> Regularizer:

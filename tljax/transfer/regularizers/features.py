@@ -6,6 +6,7 @@ from jax import lax
 
 from tljax.errors import UserError
 from tljax.transfer.regularizers.base import KEY, Regularizer, View, number, whole
+from tljax.transfer.regularizers.positions import averaged
 
 ATTENTIONS = ('fisher', 'ablation', 'none')
 
@@ -44,9 +45,10 @@ def delta(
 
     DELTA (Li et al. 2019, equations 3 to 6). Of each stage below the head, and of each example, it
     is sum_j C W_j |map_j - map_j of the source|^2 / positions, C the number of channels, with the
-    scale of the authors' program, and the mean over the batch. W is the softmax over channels of
-    how much the loss rises when a channel is left out, measured on the source's features with a
-    logistic regression as the head, before training. New leaves are drawn to 0 as in L2-SP.
+    scale of the authors' program, and the mean over the batch; padding is no position. W is the
+    softmax over channels of how much the loss rises when a channel is left out, measured on the
+    source's features with a logistic regression as the head, before training. New leaves are drawn
+    to 0 as in L2-SP.
 
     Args:
       alpha: of the maps.
@@ -65,7 +67,8 @@ def delta(
         assert view.source is not None
         weights = view.measured.get('attention', (None,) * len(view.model.maps))
         pairs = zip(view.model.maps, view.source.maps, weights, strict=True)
-        return alpha * sum((map_distance(*pair) for pair in pairs), jnp.float32(0))
+        real = view.source.real
+        return alpha * sum((map_distance(*pair, real) for pair in pairs), jnp.float32(0))
 
     from tljax.transfer.regularizers.l2_sp import pull_to_start
 
@@ -81,20 +84,26 @@ def delta(
 
 
 def map_distance(
-    map_BxPxC: jax.Array, source_BxPxC: jax.Array, weights_C: jax.Array | None
+    map_BxPxC: jax.Array,
+    source_BxPxC: jax.Array,
+    weights_C: jax.Array | None,
+    real_BxP: jax.Array | None = None,
 ) -> jax.Array:
     """Half the squared distance of two feature maps, weighted by channel: C W_j / positions.
 
     Args:
-      map_BxPxC: (B, ..., C).
-      source_BxPxC: the same shape; no gradient goes there.
+      map_BxPxC: (B, ..., C); learnt vectors that a prompt put in front of a sequence are left out.
+      source_BxPxC: the same shape without these; no gradient goes there.
       weights_C: sums to 1; None is 1 / C each.
+      real_BxP: of sequences, 0 at padding; None is 1 each.
 
     >>> float(map_distance(jnp.ones((2, 5, 3)), jnp.zeros((2, 5, 3)), None))
     1.5
     """
+    if map_BxPxC.ndim == 3:
+        map_BxPxC = map_BxPxC[:, -source_BxPxC.shape[1] :]
     gap = map_BxPxC.astype(jnp.float32) - lax.stop_gradient(source_BxPxC).astype(jnp.float32)
-    batch, channels = gap.shape[0], gap.shape[-1]
-    distance_BxC = jnp.square(gap.reshape(batch, -1, channels)).mean(1)
+    channels = gap.shape[-1]
+    distance_BxC = averaged(jnp.square(gap), real_BxP)
     weights = jnp.ones(channels) if weights_C is None else channels * weights_C
     return 0.5 * (distance_BxC * weights.reshape(1, channels)).sum(-1).mean()

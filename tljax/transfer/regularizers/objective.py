@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from tljax.models import merge
+from tljax.models import merge, real_positions
 from tljax.transfer.regularizers.base import Batch, Pass, Regularizer, View
 from tljax.transfer.regularizers.hooks import Hook, hooked, parts_of
 from tljax.transfer.regularizers.inputs import by_one_of
+from tljax.transfer.regularizers.positions import averaged
 
 SECOND = 'source_head'
 # Dropout takes 0, 1, 2 ... of a step's key; these are out of its way.
@@ -45,7 +46,7 @@ def make(task: Any, setting: Setting) -> Callable[..., Any]:
     first of the two.
 
     Args:
-      task: its loss; with `targets(batch)`.
+      task: its loss, what that looks at, and, where one needs them, `targets(batch)`.
       setting: which regularisers, and what they need.
     """
     chosen = setting.regularizers
@@ -61,7 +62,7 @@ def make(task: Any, setting: Setting) -> Callable[..., Any]:
         changes = norm_hooks(chosen, module, jax.random.fold_in(key, NORM))
         with record.around(module, changes):
             loss, aux = task.loss(module, seen, key)
-        both = record.result()
+        both = record.result(real_positions(module, seen))
         now = jax.tree.map(lambda leaf: leaf[::2], both) if twins else both
         second = functools.partial(second_logits, module, record, seen, key)
         view = View(
@@ -70,6 +71,7 @@ def make(task: Any, setting: Setting) -> Callable[..., Any]:
             source=source_pass(setting, reference, batch) if setting.needs('source') else None,
             source_logits=first(second(), twins) if setting.needs('source_head') else None,
             targets=task.targets(batch) if setting.needs('relation') else None,
+            scored=task.scored(batch),
             measured=reference,
         )
         for name, term in terms:
@@ -113,12 +115,17 @@ class Record:
         hooks.setdefault('head', []).append(self._features)
         return hooked(module, {path: tuple(functions) for path, functions in hooks.items()})
 
-    def result(self) -> Pass:
-        """What was seen."""
+    def result(self, real: jax.Array | None = None) -> Pass:
+        """What was seen.
+
+        Args:
+          real: of `tljax.models.real_positions`.
+        """
         return Pass(
             self.kept[''].astype(jnp.float32),
-            averaged(self.kept['features']),
+            averaged(self.kept['features'], real),
             tuple(self.kept[path] for path in self.outlets),
+            real,
         )
 
     def _keep(self, path: str) -> Hook:
@@ -131,16 +138,6 @@ class Record:
     def _features(self, call: Any, x: jax.Array, *args: Any, **kwargs: Any) -> Any:
         self.kept['features'] = x
         return call(x, *args, **kwargs)
-
-
-def averaged(x_BxPxD: jax.Array) -> jax.Array:
-    """The mean over positions, float32: (B, ..., D) to (B, D).
-
-    >>> averaged(jnp.ones((2, 3, 3, 4))).shape
-    (2, 4)
-    """
-    x = x_BxPxD.astype(jnp.float32)
-    return x.reshape(x.shape[0], -1, x.shape[-1]).mean(1)
 
 
 def norm_hooks(
@@ -166,7 +163,8 @@ def source_pass(setting: Setting, reference: Mapping[str, Any], batch: Batch) ->
     record = Record(setting.outlets)
     with record.around(module):
         module(batch)
-    return jax.tree.map(jax.lax.stop_gradient, record.result())
+    result = record.result(real_positions(module, batch))
+    return jax.tree.map(jax.lax.stop_gradient, result)
 
 
 def second_logits(module: Any, record: Record, batch: Batch, key: jax.Array) -> jax.Array:

@@ -1,7 +1,8 @@
 """Transferability scores: which source suits a target, from its features, without training it."""
 
+from tljax.ranking.given import Inputs, inputs
 from tljax.ranking.likelihood import Likelihood
-from tljax.ranking.scores import SCORES, Inputs, Score, inputs, score
+from tljax.ranking.scores import SCORES, Score, score
 from tljax.ranking.spectrum import Features
 from tljax.ranking.targets import NotDefined, Targets
 

@@ -173,9 +173,12 @@ def test_evaluation_adds_up_to_the_same(opened):
         return {'tokens': tokens @ weight, 'weight': weight.sum(), 'places': rows['mask'].size}
 
     cut = Feed(opened('on'), mesh).evaluate(evaluate, None, None)
-    full = Feed(opened('on', 0), mesh).evaluate(evaluate, None, None)
-    assert cut['tokens'] == full['tokens']
-    assert cut['weight'] == full['weight'] == len(opened('on'))
+    whole = Feed(opened('on', 0), mesh)
+    full = whole.evaluate(evaluate, None, None)
+    whole.at_once = 7  # not a multiple of the devices, nor a divisor of the examples
+    parts = whole.evaluate(evaluate, None, None)
+    assert cut['tokens'] == full['tokens'] == parts['tokens']
+    assert cut['weight'] == full['weight'] == parts['weight'] == len(opened('on'))
 
 
 # Mistakes.

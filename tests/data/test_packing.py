@@ -1,5 +1,7 @@
 """Documents packed into sequences: every token once, none from another document."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -51,6 +53,16 @@ def test_positions_begin_anew_in_each_segment_and_every_word_counts(texts, lengt
     assert counted >= len(words)
     if max((len(word) for word in words), default=0) <= length - 2:
         assert counted == len(words)
+
+
+@pytest.mark.parametrize(
+    ('length', 'vocabulary', 'size'), [(16, 290, 512), (64, 2048, 128), (1024, 50257, 1)]
+)
+def test_an_evaluation_holds_no_more_logits_than_fit(length, vocabulary, size):
+    tokenizer = dataclasses.replace(TOKENIZER, vocabulary=vocabulary)
+    form = PackedForm(tokenizer, length)
+    assert form.at_once == size
+    assert size == 1 or size * length * vocabulary <= packing.LOGITS
 
 
 def test_words_are_what_stands_between_white_space():

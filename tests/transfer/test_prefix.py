@@ -80,8 +80,9 @@ def test_value_and_gradient_are_those_of_the_whole_program(name, choice):
 
     (want, (_, stats)), want_grads = jax.jit(jax.value_and_grad(whole, has_aux=True))(live[0])
     (got, (_, other)), got_grads = jax.jit(jax.value_and_grad(rest, has_aux=True))(live[0])
-    loose = choice == 'biases' and name == 'bit'  # fifty layers amplify rounding
-    assert float(got) == pytest.approx(float(want), rel=1e-2 if loose else 1e-5)
+    # Fifty layers amplify rounding, and the more the lower the cut is.
+    loose = choice == 'biases' and name == 'bit'
+    assert float(got) == pytest.approx(float(want), rel=1e-2 if loose else 1e-4)
     difference = optax.tree.norm(optax.tree.sub(got_grads, want_grads))
     assert float(difference) < (0.03 if loose else 1e-3) * float(optax.tree.norm(want_grads))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), other, stats)

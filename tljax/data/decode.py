@@ -9,6 +9,7 @@ import cv2
 import jax
 import numpy as np
 
+from tljax.data.forms import AT_ONCE
 from tljax.data.own.pictures import plain_picture
 from tljax.errors import UserError
 
@@ -38,6 +39,7 @@ class Form:
 
     columns: ClassVar[tuple[str, ...]] = ('image',)
     buckets: ClassVar[None] = None
+    at_once: ClassVar[int] = AT_ONCE
 
     @property
     def parts(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -8,6 +8,8 @@ import numpy as np
 
 from tljax.data.buckets import Buckets
 
+AT_ONCE = 512
+
 
 class Form(Protocol):
     """One kind of input: `tljax.data.decode.Form` is that of images, `tljax.data.text.form` has
@@ -16,6 +18,7 @@ class Form(Protocol):
     Attributes:
       columns: the features of the set that it reads.
       buckets: lengths that batches of its arrays may be cut to; None where all are of one.
+      at_once: examples that an evaluation takes at a time, at most.
     """
 
     def __hash__(self) -> int: ...
@@ -25,6 +28,9 @@ class Form(Protocol):
 
     @property
     def buckets(self) -> Buckets | None: ...
+
+    @property
+    def at_once(self) -> int: ...
 
     @property
     def parts(self) -> Mapping[str, jax.ShapeDtypeStruct]:

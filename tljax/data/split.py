@@ -182,6 +182,11 @@ class Split:
         """Those of the form."""
         return self.records.form.buckets
 
+    @property
+    def at_once(self) -> int:
+        """Examples that an evaluation takes at a time, at most: that of the form."""
+        return self.records.form.at_once
+
     @functools.cached_property
     def fitting(self) -> np.ndarray | None:
         """The smallest bucket of the form that each example fits into, (n,) uint8; None where it

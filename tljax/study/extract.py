@@ -24,7 +24,7 @@ from tljax.train import experiment as experiment_lib
 from tljax.train import step as step_lib
 from tljax.train.experiment import Experiment, Source
 from tljax.train.features import FeatureFeed
-from tljax.train.feed import EVAL_BATCH, Feed
+from tljax.train.feed import Feed
 from tljax.transfer import prefix
 
 Array = npt.NDArray[np.float64]
@@ -153,8 +153,7 @@ class Classifier:
           feed: the examples.
           floats: what is kept of them.
         """
-        size = min(EVAL_BATCH, len(feed.subset))
-        size += -size % feed.mesh.size
+        size = feed.eval_batch
         chosen = np.resize(feed.subset, size)
         data, indices = feed.at(chosen.astype(np.int32))
         cut = self.cut(size)

@@ -10,7 +10,7 @@ import numpy as np
 from tljax.data import eval_batches
 from tljax.study.runs import Arm, shown_of
 from tljax.train import step as step_lib
-from tljax.train.feed import EVAL_BATCH, Feed
+from tljax.train.feed import Feed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +81,8 @@ def prefixed(arm: Arm, index: int, state: Any, frozen: Any, chosen: np.ndarray) 
     if ready.feed.resident is None or ready.validation.resident is None:
         return None
     assert runner.kept is not None
-    behind, count = runner.kept.step, len(arm.validation.subset)
-    _, cut = runner.evaluation(count, arm.mesh.size)
+    behind, count, size = runner.kept.step, len(arm.validation.subset), arm.validation.eval_batch
+    cut = runner.evaluation(size)
 
     def step(state, fixed, batch):
         return behind(state, fixed[0], batch)[0]
@@ -91,7 +91,7 @@ def prefixed(arm: Arm, index: int, state: Any, frozen: Any, chosen: np.ndarray) 
         def sums(batch):
             return runner.sums(cut, fixed[1], state.trainable, state.batch_stats, batch)
 
-        return over_batches(arm.mesh.size, count, sums)(valid)
+        return over_batches(size, count, sums)(valid)
 
     rows = np.full(len(arm.pool.subset), -1, np.int32)
     rows[chosen] = np.arange(len(chosen), dtype=np.int32)
@@ -110,22 +110,20 @@ def evaluation(arm: Arm, feed: Feed):
         def sums(batch):
             return evaluate(params, batch_stats, batch)
 
-        return over_batches(1, len(feed.subset), sums, feed.subset)(data)
+        return over_batches(feed.eval_batch, len(feed.subset), sums, feed.subset)(data)
 
     return run
 
 
-def over_batches(devices: int, count: int, sums: Callable, subset: np.ndarray | None = None):
+def over_batches(size: int, count: int, sums: Callable, subset: np.ndarray | None = None):
     """`run(data) -> sums` over `count` examples, in the batches in which a feed evaluates.
 
     Args:
-      devices: that share a batch.
+      size: of a batch.
       count: of examples.
       sums: `sums(batch) -> sums`; the batch has `weight`.
       subset: which examples; None is the first `count`.
     """
-    size = min(EVAL_BATCH, count)
-    size += -size % devices
     subset = np.arange(count, dtype=np.int32) if subset is None else subset
     batches = [(subset[where], weight) for where, weight in eval_batches(count, size)]
 

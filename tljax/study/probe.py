@@ -11,7 +11,7 @@ from tljax.ranking.spectrum import one_thread
 from tljax.study.runs import Arm
 from tljax.study.statistics import Measure, interval, percentile_bootstrap
 from tljax.train import step as step_lib
-from tljax.train.feed import EVAL_BATCH, Feed
+from tljax.train.feed import Feed
 
 MOST, LEAST = 1000, 50  # steps of a probe
 # Examples x features x classes x steps, where labels are tokens: 4 s of one core.
@@ -101,8 +101,9 @@ def share(right_N: np.ndarray, example_N: np.ndarray) -> Measure:
 
 
 def _all(features: Any, variables: Any, feed: Feed) -> np.ndarray:
-    parts = [
-        jax.device_get(features(variables, feed.resident, feed.subset[first : first + EVAL_BATCH]))
-        for first in range(0, len(feed.subset), EVAL_BATCH)
+    batches = [
+        feed.subset[first : first + feed.at_once]
+        for first in range(0, len(feed.subset), feed.at_once)
     ]
+    parts = [jax.device_get(features(variables, feed.resident, batch)) for batch in batches]
     return np.concatenate(parts).astype(np.float64)

@@ -152,6 +152,7 @@ class FeatureFeed(Feed):
       subset: examples of the split, (n,) int32.
       mesh: devices.
       place: of `place_of`.
+      at_once: examples that an evaluation takes at a time, at most.
       views: of each example; `subset` has one after another then, `example * views + view`.
     """
 
@@ -161,9 +162,11 @@ class FeatureFeed(Feed):
         subset: np.ndarray,
         mesh: jax.sharding.Mesh,
         place: str,
+        at_once: int,
         views: int = 0,
     ):
         self.table, self.mesh, self.chosen, self.views = table, mesh, subset, views
+        self.at_once = at_once
         self.seconds = table.seconds_each * len(subset)
         self.subset = np.arange(len(subset), dtype=np.int32)
         on_device = place == 'device'

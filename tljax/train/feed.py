@@ -10,8 +10,6 @@ import numpy as np
 from tljax import mesh as mesh_lib
 from tljax.data import Order, Split, eval_batches, stream
 
-EVAL_BATCH = 512
-
 
 class Feed:
     """Gives `(data, indices)` pairs for `tljax.train.step.gather`, the same order either way.
@@ -39,6 +37,7 @@ class Feed:
         self.subset = np.arange(len(split), dtype=np.int32) if subset is None else subset
         self.resident = mesh_lib.put_replicated(mesh, split.arrays()) if split.in_memory else None
         self.fitting, self.buckets = split.fitting, split.buckets
+        self.at_once = split.at_once
         self._shorter: dict[int, Mapping[str, jax.Array]] = {}
 
     def of(self, subset: np.ndarray) -> 'Feed':
@@ -83,15 +82,19 @@ class Feed:
         rows, views = self._local(self.drawn(order, step)).T
         return {'row': rows, 'view': views}
 
+    @property
+    def eval_batch(self) -> int:
+        """Examples of a batch of evaluation, of which each device has as many."""
+        size = min(self.at_once, len(self.subset))
+        return size + -size % self.mesh.size
+
     def evaluate(self, evaluate: Any, params: Any, batch_stats: Any) -> dict[str, Any]:
         """Adds up `evaluate(params, batch_stats, data, indices, weight)` over the whole subset."""
-        size = min(EVAL_BATCH, len(self.subset))
-        size += -size % self.mesh.size
         total: dict[str, Any] = {}
         subset = self.subset
         if self.fitting is not None:
             subset = subset[np.argsort(self.fitting[subset], kind='stable')]
-        for positions, weight in eval_batches(len(subset), size):
+        for positions, weight in eval_batches(len(subset), self.eval_batch):
             chosen = subset[positions]
             data, indices = self.at(chosen, self.bucket(chosen))
             weights = mesh_lib.put_batch(self.mesh, self._local(weight))

@@ -12,7 +12,7 @@ from tljax import trees
 from tljax.train import features
 from tljax.train import step as step_lib
 from tljax.train.experiment import Experiment
-from tljax.train.feed import EVAL_BATCH, Feed
+from tljax.train.feed import Feed
 from tljax.train.phase_prefix import Decision, PhasePrefix, in_order
 from tljax.train.programs import PhaseProgram
 from tljax.train.reference import RunReference
@@ -124,7 +124,8 @@ class PhaseRunner:
             self._tables = {}
         constant = cut.constant(frozen, batch_stats, self.reference(feed))
         trained = self._features('train', cut.train, cut.size, constant, feed)
-        size, evaluation = self.evaluation(len(validation.subset), validation.mesh.size)
+        size = validation.eval_batch
+        evaluation = self.evaluation(size)
         eval_constant = (frozen, constant[1])
         validated = self._features('validation', evaluation, size, eval_constant, validation)
         folded = jax.jit(evaluation.fold)(eval_constant)
@@ -143,12 +144,10 @@ class PhaseRunner:
         return jax.jit(run_step, donate_argnums=0)
 
     @functools.cache  # noqa: B019 - a runner lives as long as its study
-    def evaluation(self, examples: int, devices: int) -> tuple[int, prefix.Cut]:
-        """The batch size in which a feed evaluates, and the evaluation cut for it."""
+    def evaluation(self, size: int) -> prefix.Cut:
+        """The evaluation of so many examples, cut."""
         assert self.kept is not None
-        size = min(EVAL_BATCH, examples)
-        size += -size % devices
-        return size, self.kept.evaluation(size)
+        return self.kept.evaluation(size)
 
     def sums(self, cut: prefix.Cut, folded: Any, trainable: Any, stats: Any, batch: Any) -> Any:
         """The task's sums over a batch of features with `weight`; not jitted."""
@@ -198,7 +197,7 @@ class PhaseRunner:
             self._tables[name] = features.Table(shapes, compute, size, length, directory, key)
         table = self._tables[name]
         table.ensure(chosen)
-        return features.FeatureFeed(table, chosen, feed.mesh, place, views)
+        return features.FeatureFeed(table, chosen, feed.mesh, place, feed.at_once, views)
 
     def _key(self, name: str, cut: prefix.Cut, constant: Any, feed: Feed) -> str:
         """Tells features apart: by weights, data, preprocessing, program and dtype."""

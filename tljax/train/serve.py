@@ -10,12 +10,13 @@ from ml_collections import ConfigDict
 
 from tljax import mesh as mesh_lib
 from tljax.data import load_images
+from tljax.data.forms import AT_ONCE
 from tljax.data.prepared import THE_USERS
 from tljax.errors import UserError
 from tljax.train import experiment as experiment_lib
 from tljax.train import step as step_lib
 from tljax.train.experiment import Experiment
-from tljax.train.feed import EVAL_BATCH, Feed
+from tljax.train.feed import Feed
 from tljax.train.model_dir import load_model
 from tljax.train.programs import compiled_eval
 from tljax.train.workdir import check_trained, read_json, write_json
@@ -66,8 +67,8 @@ def predict(config: ConfigDict, workdir: Path, source: Path) -> list[dict[str, A
         step_lib.make_predict_step(experiment.model, experiment.task, experiment.prepare)
     )
     lines = []
-    for first in range(0, len(files), EVAL_BATCH):
-        group = files[first : first + EVAL_BATCH]
+    for first in range(0, len(files), AT_ONCE):
+        group = files[first : first + AT_ONCE]
         parts = form.texts(read_texts(group)) if textual else load_parts(group, form, bits)
         rows = jax.device_get(step(variables['params'], variables['batch_stats'], parts))
         rows = {name: np.asarray(value) for name, value in rows.items()}

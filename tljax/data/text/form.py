@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
 from tljax.data.buckets import Buckets, halved
+from tljax.data.forms import AT_ONCE
 from tljax.data.text.tokenizer import Tokenizer
 
 
@@ -27,6 +28,8 @@ class TextForm:
     length: int
     columns: tuple[str, ...] = ('text',)
     lengths: int = 0
+
+    at_once: ClassVar[int] = AT_ONCE
 
     @property
     def parts(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -12,10 +12,12 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from tljax.data.forms import AT_ONCE
 from tljax.data.split import Records
 from tljax.data.text.form import text_of
 from tljax.data.text.tokenizer import Tokenizer
 
+LOGITS = 2**24  # that an evaluation holds at a time: 64 MiB
 PARTS = ('tokens', 'segments', 'positions', 'words')
 
 
@@ -37,6 +39,11 @@ class PackedForm:
 
     columns: ClassVar[tuple[str, ...]] = ('text',)
     buckets: ClassVar[None] = None  # its sequences are full
+
+    @property
+    def at_once(self) -> int:
+        """So many sequences as have no more than `LOGITS` outputs together, one at least."""
+        return min(AT_ONCE, max(LOGITS // (self.length * self.tokenizer.vocabulary), 1))
 
     @property
     def parts(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -77,5 +77,4 @@ def launch(tmp_path_factory) -> Launcher:
         'TFDS_DATA_DIR': str(shared / 'tfds'),
         'XDG_CACHE_HOME': str(shared / 'cache'),
     }
-    env.pop('XLA_FLAGS', None)
     return Launcher(env)

@@ -86,7 +86,7 @@ def test_a_stopped_study_goes_on_and_finds_the_same(launch, source, compared, tm
         assert one['test'] == other['test'], path.name
 
 
-@pytest.mark.slow
+@pytest.mark.matrix  # tests/study/test_runs.py has it in small
 def test_mapped_runs_find_what_runs_one_after_another_find(launch, source, compared, tmp_path):
     workdir = tmp_path / 'run'
     launch.ok('compare', *SMALL, source, '--config.study.vectorize=on', f'--workdir={workdir}')

@@ -89,7 +89,8 @@ def test_the_file_is_small_and_holds_no_frozen_leaf(trained, sources):
 
 
 @pytest.mark.parametrize(
-    'policy', [LORA, pytest.param('--config.transfer.policy=linear_probe', marks=pytest.mark.slow)]
+    'policy',
+    [LORA, pytest.param('--config.transfer.policy=linear_probe', marks=pytest.mark.matrix)],
 )
 def test_over_the_same_source_it_computes_the_same(launch, trained, words, tmp_path, policy):
     """Injected again, or merged into the weights where nothing is injected."""

@@ -145,7 +145,7 @@ def test_recipes_for_photographs(launch, tmp_path, recipe):
         launch.ok('train', f'{file}:smoke', f'--workdir={tmp_path / "smoke"}', '--quiet')
 
 
-@pytest.mark.slow
+@pytest.mark.matrix  # .ci/run gives this command itself, as README has it
 def test_the_smoke_test_compares(launch, tmp_path):
     done = launch.ok('compare', RECIPE, f'--workdir={tmp_path}', '--quiet')
     assert (tmp_path / 'report' / 'index.html').exists()

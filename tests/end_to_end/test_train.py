@@ -132,8 +132,8 @@ def short(launch, tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_four_devices_give_the_result_of_one(launch, short, tmp_path):
-    flag = '--xla_force_host_platform_device_count=4'
-    launch.ok('train', *SHORT, f'--workdir={tmp_path / "run"}', XLA_FLAGS=flag)
+    flags = f'{launch.env.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=4'
+    launch.ok('train', *SHORT, f'--workdir={tmp_path / "run"}', XLA_FLAGS=flags)
     one, four = leaves(short), leaves(tmp_path / 'run')
     for path in one:
         np.testing.assert_allclose(one[path], four[path], rtol=2e-3, atol=2e-4, err_msg=path)

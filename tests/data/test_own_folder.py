@@ -442,3 +442,28 @@ def test_real_folders(configure_own, folder, classes, sizes, repeated):
     assert data.account['bad']['count'] == repeated
     counts = np.bincount(data.split('test').labels())
     assert counts.max() - counts.min() <= 1
+
+
+def test_names_of_classes_are_one_line(tmp_path, configure_own):
+    fill(tmp_path / 'mine', {'a\nb': 6, 'c\rd ': 6, 'e': 6})
+    assert open_data(configure_own(tmp_path / 'mine'), 0).label_names == ('a b', 'c d', 'e')
+
+
+def test_a_link_to_a_folder_above_is_not_followed(root, configure_own):
+    (root / 'cat' / 'up').symlink_to('..')
+    (root / 'dog' / 'more').symlink_to(root / 'dog')
+    data = open_data(configure_own(root), 0)
+    assert data.account['rows'] == 32
+    assert data.account['bad']['rows'] == [
+        ['cat/up', 'it is a link to a folder that it lies in'],
+        ['dog/more', 'it is a link to a folder that it lies in'],
+    ]
+
+
+def test_class_folders_without_a_picture_are_told(root, configure_own):
+    (root / 'bird').mkdir()
+    (root / 'cow').mkdir()
+    (root / 'cow' / '1.heic').touch()
+    data = open_data(configure_own(root), 0)
+    assert data.label_names == ('cat', 'dog')
+    assert 'no image lies in the folders bird, cow.' in data.account['notes']

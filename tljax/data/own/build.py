@@ -137,11 +137,7 @@ def divided(
         drawn = division.draw(labels, groups, share, config.split_seed, split)
         splits[split] = [pool[row] for row in drawn]
         if ready.labelled and len(set(labels[drawn])) < 2 <= len(set(labels)):
-            raise UserError(
-                f'config.data.group={config.group!r}: the {split} rows would all be of one class, '
-                'since the groups are too few or too large. Leave the key out, or make the splits '
-                'yourself.'
-            )
+            raise UserError(one_class(config, split, len(drawn)))
         chosen = set(splits[split])
         splits['train'] = [index for index in pool if index not in chosen]
         each = ', each class in proportion' if ready.labelled else ''
@@ -151,6 +147,21 @@ def divided(
             f'{each}{by} (data.split_seed={config.split_seed}).'
         )
     return {n: splits[n] for n in ('train', 'validation', 'test') if n in splits}, notes
+
+
+def one_class(config: Any, split: str, drawn: int) -> str:
+    """The message for a split that was drawn and would show nothing."""
+    if config.group:
+        return (
+            f'config.data.group={config.group!r}: the {split} rows would all be of one class, '
+            'since the groups are too few or too large. Leave the key out, or make the splits '
+            'yourself.'
+        )
+    return (
+        f'config.data.test_share={config.test_share:g}: the {drawn} {split} rows, drawn in '
+        'proportion, would all be of one class, since the others have too few rows. Raise it, or '
+        'make the splits yourself.'
+    )
 
 
 def missing_classes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:

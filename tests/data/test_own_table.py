@@ -346,6 +346,16 @@ def test_groups(tmp_path, opened):
     assert len(examples['test']) == 20
 
 
+def test_a_number_of_validation_rows_keeps_groups_whole(tmp_path, opened):
+    rows = [(f't {i}', 'ab'[i % 2], f'person {i // 5}') for i in range(100)]
+    path = write_csv(tmp_path / 'a.csv', rows, ('text', 'label', 'who'))
+    examples, _ = opened(path, group='who', holdout=20.0)
+    people = [{int(e['text'].split()[1]) // 5 for e in rows} for rows in examples.values()]
+    assert examples.keys() == {'train', 'validation', 'test'}
+    assert sum(map(len, people)) == len(set.union(*people)) == 20
+    assert len(examples['validation']) == 20
+
+
 def test_groups_that_cannot_be_divided(tmp_path, opened):
     rows = [(f't {i}', 'ab'[i % 2], 'abab'[i % 2]) for i in range(40)]
     path = write_csv(tmp_path / 'a.csv', rows, ('text', 'label', 'who'))

@@ -200,7 +200,8 @@ def chosen_classes(classes: Sequence[Any], names: tuple[str, ...]) -> list[int]:
       names: of all classes.
 
     Raises:
-      UserError: an unknown class, or one twice.
+      UserError: an unknown class, or one twice; a number that is one class's label and another
+        one's name.
 
     >>> chosen_classes(('dog', 0), ('cat', 'cow', 'dog'))
     [2, 0]
@@ -209,6 +210,11 @@ def chosen_classes(classes: Sequence[Any], names: tuple[str, ...]) -> list[int]:
         return list(range(len(names)))
     keep = []
     for item in classes:
+        if isinstance(item, int) and str(item) in names[:item] + names[item + 1 :]:
+            raise UserError(
+                f'config.data.classes: {item} counts classes from 0, and another class is called '
+                f'{str(item)!r} here. Write names, as in {names[:2]!r}.'
+            )
         if isinstance(item, int) and 0 <= item < len(names):
             keep.append(item)
         elif item in names:

@@ -128,10 +128,11 @@ def divided(
         raise UserError(f'config.data.dir={config.dir}: no rows are left to train on.')
     notes = shared_groups(ready, splits)
     wanted = [] if 'test' in splits else [('test', config.test_share)]
-    if config.group and 'validation' not in splits and 0 < config.holdout < 1:
+    if config.group and 'validation' not in splits and config.holdout:
         wanted.append(('validation', config.holdout))
-    for split, share in wanted:
+    for split, amount in wanted:
         pool = splits['train']
+        share = amount if amount < 1 else amount / len(pool)
         labels = np.array([number[rows[index].label] for index in pool])
         groups = [rows[index].group for index in pool]
         drawn = division.draw(labels, groups, share, config.split_seed, split)

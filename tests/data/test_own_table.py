@@ -326,6 +326,15 @@ def test_a_file_for_each_split(tmp_path, opened):
     assert all(e['text'].startswith(b'dev') for e in examples['validation'])
 
 
+def test_a_split_of_which_nothing_is_left(tmp_path, opened):
+    write_csv(tmp_path / 'train.csv', [(f't {i}', 'ab'[i % 2]) for i in range(30)])
+    write_csv(tmp_path / 'test.csv', [(f'u {i}', 'cd'[i % 2]) for i in range(10)])
+    with pytest.raises(
+        UserError, match=r"no rows of test are left:\n  test\.csv:2: .*training: 'c'"
+    ):
+        opened(tmp_path)
+
+
 def test_a_column_of_splits(tmp_path, opened):
     rows = [(f't {i}', 'ab'[i % 2], ('train', 'Val', 'TEST')[i // 10]) for i in range(30)]
     path = write_csv(tmp_path / 'a.csv', rows, ('text', 'label', 'part'))

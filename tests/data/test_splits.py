@@ -162,3 +162,10 @@ def test_numbers_that_are_names_of_other_classes_are_refused():
         chosen_classes((1, 5), stars)
     assert chosen_classes(('1', '5'), stars) == [0, 4]
     assert chosen_classes((1, 0), ('0', '1')) == [1, 0]
+
+
+def test_the_only_example_of_a_class_stays_for_training():
+    labels = np.array([0, 1, 2, 3, 4] + [5] * 95)
+    held = splits.draw_holdout(labels, 0.2, 0)
+    assert len(held) == 20
+    assert set(labels[held]) == {5}

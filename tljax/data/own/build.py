@@ -43,6 +43,11 @@ def build(config: Any, base: Path, ready: Ready) -> Path:
     splits = {split: [i for i in rows if not bad[i]] for split, rows in splits.items()}
     if ready.labelled:
         check_classes(config, names, len(splits['train']))
+    if empty := [split for split, rows in splits.items() if not rows]:
+        raise UserError(
+            f'config.data.dir={config.dir}: no rows of {", ".join(empty)} are left:\n'
+            f'{account.told(listed)}'
+        )
     counts = {
         split: dict.fromkeys(names, 0) | Counter(ready.rows[i].label for i in rows)
         for split, rows in splits.items()

@@ -39,8 +39,11 @@ class Kept:
     def __len__(self):
         return len(self.pictures)
 
+    def each(self, rows):
+        return ({'image': fitted(self.pictures[row], self.form)} for row in rows)
+
     def decoded(self, rows):
-        return {'image': np.stack([fitted(self.pictures[row], self.form) for row in rows])}
+        return {'image': np.stack([parts['image'] for parts in self.each(rows)])}
 
 
 def data_of(in_memory=True, size=SIDE, licence='', name='pets:1.0.0', **splits):
@@ -244,3 +247,12 @@ def test_real_digits_and_cards_of_the_shelf(small_config):
         ('warning', 'input'),  # 8x8
     ]
     assert compatibility.worst(compatibility.check(config, None, data)) == ''
+
+
+def test_pictures_of_a_streamed_split_are_never_held_together(small_config, monkeypatch):
+    config = small_config().data
+    config.in_memory = 'off'
+    split = open_data(config, 0).split('train')
+    monkeypatch.setattr(type(split.records), 'decoded', None)
+    found = leakage.sample(split, split.records.form, 20, near=False)
+    assert len(found.prints) == 20

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tljax import config as config_lib
 from tljax.data import open_data
@@ -467,3 +467,17 @@ def test_class_folders_without_a_picture_are_told(root, configure_own):
     data = open_data(configure_own(root), 0)
     assert data.label_names == ('cat', 'dog')
     assert 'no image lies in the folders bird, cow.' in data.account['notes']
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('form', ['PNG', 'TIFF'])
+def test_pictures_of_16_bits_are_turned_upright(form, orientation):
+    pixels = np.arange(80, dtype=np.uint16).reshape(8, 10) * 800
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(buffer, form, exif=exif)
+    made = plain_picture(buffer.getvalue())
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(buffer)))
+    expected = np.rint(upright.astype(np.float32) * (255 / 65535)).astype(np.uint8)
+    assert made.shape == (*expected.shape, 1)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(made.encoded))), expected)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tljax import config as config_lib
-from tljax.data import prepared
+from tljax.data import open_data, prepared
 from tljax.data.own import encodings
 from tljax.data.own.encodings import encoding_of
 from tljax.data.own.files import OPEN, records
@@ -363,6 +363,18 @@ def test_a_number_of_validation_rows_keeps_groups_whole(tmp_path, opened):
     assert examples.keys() == {'train', 'validation', 'test'}
     assert sum(map(len, people)) == len(set.union(*people)) == 20
     assert len(examples['validation']) == 20
+
+
+def test_splits_that_would_cut_groups_are_refused(tmp_path):
+    rows = [(f't {i}', 'ab'[i % 2], f'person {i // 5}') for i in range(100)]
+    config = config_lib.default().data
+    config.update(name='table', prepared=str(tmp_path / 'prepared'), tokenizer='bpe(300)')
+    config.dir = str(write_csv(tmp_path / 'a.csv', rows, ('text', 'label', 'who')))
+    config.update(text='text', label='label', group='who', holdout=0)
+    assert open_data(config, 0).split('train')
+    config.update(train='train[:80%]', validation='train[80%:]')
+    with pytest.raises(UserError, match=r'config\.data\.train=.*config\.data\.validation=.*group'):
+        open_data(config, 0)
 
 
 def test_groups_that_cannot_be_divided(tmp_path, opened):

@@ -1,6 +1,7 @@
 """Opens the data that a config names: which rows are train, validation and test."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -142,7 +143,22 @@ def _specs(config: Any, info: Any, own: bool) -> dict[str, str]:
         specs['validation'] = validation
     found = {n: (s, splits.intervals(s, f'data.{n}', info.splits)) for n, s in specs.items()}
     splits.check_disjoint({f'data.{name}': value for name, value in found.items()})
+    if own and config.group:
+        check_groups(
+            config, specs, {n: {base for base, *_ in cut} for n, (_, cut) in found.items()}
+        )
     return specs
+
+
+def check_groups(config: Any, specs: Mapping[str, str], bases: Mapping[str, set[str]]) -> None:
+    """Raises UserError where two splits are cut from one of the set's, which looks at no group."""
+    for name, other in itertools.combinations(specs, 2):
+        if both := sorted(bases[name] & bases[other]):
+            raise UserError(
+                f'config.data.{name}={specs[name]!r} and config.data.{other}={specs[other]!r} cut '
+                f'{both[0]} by rows, so that groups (config.data.group={config.group!r}) may be in '
+                'both. Leave these keys at their defaults: splits are drawn by group.'
+            )
 
 
 def _labelled(

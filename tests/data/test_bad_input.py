@@ -198,3 +198,18 @@ def test_an_interrupted_preparation_is_done_again(configure, copied):
     data = open_data(configure(dir=str(copied.parents[1])), 0)
     assert len(data.split('test').arrays()['label']) == 600
     assert Path(copied, 'dataset_info.json').exists()
+
+
+@pytest.mark.parametrize(
+    ('name', 'key'),
+    [
+        ('folder', 'split'),
+        ('arrays', 'split'),
+        ('handwritten_digits', 'split'),
+        ('corpus', 'group'),
+    ],
+)
+def test_what_would_divide_the_rows_is_not_ignored(configure, tmp_path, name, key):
+    config = configure(name, **{key: 'part'})
+    config.dir = config.dir if name == 'handwritten_digits' else str(tmp_path)
+    check_refused(config, f"config.data.{key} is 'part'", f'config.data.name={name!r}', 'not read')

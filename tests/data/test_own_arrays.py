@@ -171,3 +171,45 @@ def test_sounds_of_several_lengths(tmp_path, configure_arrays):
     for example in builder.as_data_source('test'):
         row = int(example['where'].decode().split('[')[1][:-1])
         np.testing.assert_allclose(example['audio'] / 32768, sounds[row], atol=2e-5)
+
+
+def test_a_group_that_no_array_holds(tmp_path, configure_arrays):
+    np.savez(tmp_path / 'a.npz', image=IMAGES, label=LABELS, patient=np.arange(30) // 3)
+    with pytest.raises(UserError, match=r"config\.data\.group: .*no array 'patiant'.*'patient'"):
+        open_data(configure_arrays(tmp_path / 'a.npz', group='patiant'), 0)
+
+
+def test_a_group_that_one_split_lacks(tmp_path, configure_arrays):
+    np.savez(
+        tmp_path / 'a.npz',
+        **dict(x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:, ::-1], y_test=LABELS),
+        who_train=np.arange(30) // 3,
+    )
+    with pytest.raises(UserError, match=r"config\.data\.group: .*no array 'who' for test"):
+        open_data(configure_arrays(tmp_path / 'a.npz', group='who'), 0)
+
+
+def test_splits_that_would_be_scaled_otherwise(tmp_path, configure_arrays):
+    x = IMAGES / np.float32(255)
+    np.savez(tmp_path / 'a.npz', x_train=x, y_train=LABELS, x_test=2.5 * x[::-1], y_test=LABELS)
+    with pytest.raises(UserError, match=r'x_train.*by 255.*x_test.*by 1'):
+        open_data(configure_arrays(tmp_path / 'a.npz'), 0)
+    np.savez(tmp_path / 'b.npz', x_train=IMAGES, y_train=LABELS, x_test=x[::-1], y_test=LABELS)
+    data = open_data(configure_arrays(tmp_path / 'b.npz'), 0)  # of another dtype it is no guess
+    assert data.split('test').arrays()['image'].max() > 200
+
+
+def test_values_that_are_neither_0_to_1_nor_0_to_255(tmp_path, configure_arrays):
+    np.savez(tmp_path / 'a.npz', x=IMAGES * np.float32(1.02 / 255), y=LABELS)
+    with pytest.raises(UserError, match=r'run from 0 to 1\.02'):
+        open_data(configure_arrays(tmp_path / 'a.npz'), 0)
+    np.savez(tmp_path / 'b.npz', x=IMAGES // 16, y=LABELS)
+    data = open_data(configure_arrays(tmp_path / 'b.npz'), 0)
+    assert any('15 of 255' in note for note in data.account['notes'])
+
+
+def test_texts_of_bytes_that_are_no_utf_8(tmp_path, configure_arrays):
+    texts = np.array([f'café {i}'.encode('latin-1') for i in range(30)])
+    np.savez(tmp_path / 'a.npz', text=texts, label=LABELS)
+    with pytest.raises(UserError, match=r"'text'.*no UTF-8"):
+        open_data(configure_arrays(tmp_path / 'a.npz'), 0)

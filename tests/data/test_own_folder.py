@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tljax import config as config_lib
 from tljax.data import open_data
@@ -442,3 +442,42 @@ def test_real_folders(configure_own, folder, classes, sizes, repeated):
     assert data.account['bad']['count'] == repeated
     counts = np.bincount(data.split('test').labels())
     assert counts.max() - counts.min() <= 1
+
+
+def test_names_of_classes_are_one_line(tmp_path, configure_own):
+    fill(tmp_path / 'mine', {'a\nb': 6, 'c\rd ': 6, 'e': 6})
+    assert open_data(configure_own(tmp_path / 'mine'), 0).label_names == ('a b', 'c d', 'e')
+
+
+def test_a_link_to_a_folder_above_is_not_followed(root, configure_own):
+    (root / 'cat' / 'up').symlink_to('..')
+    (root / 'dog' / 'more').symlink_to(root / 'dog')
+    data = open_data(configure_own(root), 0)
+    assert data.account['rows'] == 32
+    assert data.account['bad']['rows'] == [
+        ['cat/up', 'it is a link to a folder that it lies in'],
+        ['dog/more', 'it is a link to a folder that it lies in'],
+    ]
+
+
+def test_class_folders_without_a_picture_are_told(root, configure_own):
+    (root / 'bird').mkdir()
+    (root / 'cow').mkdir()
+    (root / 'cow' / '1.heic').touch()
+    data = open_data(configure_own(root), 0)
+    assert data.label_names == ('cat', 'dog')
+    assert 'no image lies in the folders bird, cow.' in data.account['notes']
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('form', ['PNG', 'TIFF'])
+def test_pictures_of_16_bits_are_turned_upright(form, orientation):
+    pixels = np.arange(80, dtype=np.uint16).reshape(8, 10) * 800
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(buffer, form, exif=exif)
+    made = plain_picture(buffer.getvalue())
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(buffer)))
+    expected = np.rint(upright.astype(np.float32) * (255 / 65535)).astype(np.uint8)
+    assert made.shape == (*expected.shape, 1)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(made.encoded))), expected)

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from tljax import config as config_lib
-from tljax.data import prepared
+from tljax.data import open_data, prepared
+from tljax.data.own import encodings
 from tljax.data.own.encodings import encoding_of
-from tljax.data.own.files import records
+from tljax.data.own.files import OPEN, records
 from tljax.errors import RunError, UserError
 
 ROWS = [
@@ -126,6 +127,59 @@ def test_utf_8_with_some_bad_bytes(tmp_path):
     assert 'wrong encoding' in found[2].bad
 
 
+def test_a_byte_order_mark_where_the_encoding_is_given(tmp_path, opened):
+    path = write_csv(tmp_path / 'a.csv', encoding='utf-8-sig')
+    examples, _ = opened(path, encoding='utf-8')
+    assert texts_in(examples) == sorted(text for text, _ in ROWS)
+
+
+@pytest.mark.parametrize('encoding', ['utf-16-le', 'utf-16-be'])
+def test_utf_16_without_a_mark(tmp_path, opened, encoding):
+    examples, account = opened(write_csv(tmp_path / 'a.csv', encoding=encoding))
+    assert texts_in(examples) == sorted(text for text, _ in ROWS)
+    assert any('guessed' in note for note in account['notes'])
+
+
+@pytest.mark.parametrize('name', ['a.csv', 'a.jsonl'])
+def test_bytes_that_the_encoding_cannot_have(tmp_path, opened, name):
+    path = tmp_path / name
+    lines = [json.dumps({'text': f't {i}', 'label': i % 2}) for i in range(20)]
+    lines = lines if name == 'a.jsonl' else ['text,label', *(f't {i},a' for i in range(20))]
+    path.write_bytes('\n'.join(lines).encode('utf-16') + b'x')
+    with pytest.raises(UserError, match=rf'config\.data\.encoding: .*{name} is no utf-16'):
+        opened(path)
+    path.write_text('\n'.join(lines))
+    with pytest.raises(UserError, match=rf'config\.data\.encoding: .*{name} is no utf-16'):
+        opened(path, encoding='utf-16')
+
+
+def test_a_delimiter_of_several_characters_is_refused(tmp_path, opened):
+    with pytest.raises(UserError, match=r"config\.data\.delimiter is '\|\|'.*one character"):
+        opened(write_csv(tmp_path / 'a.csv'), delimiter='||')
+
+
+def test_a_column_of_texts_alone_may_hold_commas(tmp_path, opened):
+    texts = [f'hello, world {i}' if i % 2 else f'hello {i}' for i in range(20)]
+    (tmp_path / 'a.csv').write_text('\n'.join(['text', *texts]))
+    examples, account = opened(tmp_path / 'a.csv', label='')
+    assert texts_in(examples) == sorted(texts)
+    assert account['bad']['count'] == 0
+
+
+@pytest.mark.parametrize('later', ['', 'an inch 5" is '])
+def test_a_quotation_mark_too_many_costs_one_row(tmp_path, opened, monkeypatch, later):
+    monkeypatch.setattr(encodings, 'SAMPLE', 1000)  # the guess sees clean lines only
+    lines = ['text,label', *(f'text {i},{"ab"[i % 2]}' for i in range(300))]
+    lines[100] = '"it may have\nlines",a'
+    lines[200] = '"' + lines[200]
+    lines[220] = later + lines[220]
+    (tmp_path / 'a.csv').write_text('\n'.join(lines) + '\n')
+    examples, account = opened(tmp_path / 'a.csv')
+    assert account['bad']['rows'] == [['a.csv:202', OPEN]]
+    assert len(texts_in(examples)) == 299
+    assert examples['train'][-1]['where'].startswith(b'a.csv:30')
+
+
 def test_quotes_that_mean_nothing(tmp_path, opened):
     lines = ['label\ttext'] + [f'{"ab"[i % 2]}\the said "hello {i}' for i in range(21)]
     (tmp_path / 'a.tsv').write_text('\n'.join(lines))
@@ -185,6 +239,51 @@ def test_bad_lines_of_json(tmp_path, opened):
     assert 'wrong encoding' in bad['a.jsonl:25']
 
 
+def test_json_that_holds_lists_or_is_nested_without_end(tmp_path, opened):
+    lines = [json.dumps({'text': f't {i}', 'label': i % 2}) for i in range(20)]
+    lines += ['[' * 100_000, json.dumps({'text': 'two labels', 'label': ['a', 'b']})]
+    lines += [json.dumps({'text': {'en': 'a'}, 'label': 1})]
+    (tmp_path / 'a.jsonl').write_text('\n'.join(lines))
+    _, account = opened(tmp_path / 'a.jsonl')
+    assert account['bad']['rows'] == [
+        ['a.jsonl:21', 'no JSON: it is nested too deeply'],
+        ['a.jsonl:22', 'no single value: its label is a list'],
+        ['a.jsonl:23', 'no single value: its text is a dict'],
+    ]
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path, opened):
+    rows = [(f't {i}', 'ab'[i % 2], 'cd'[i % 2]) for i in range(20)]
+    names = ('text', 'label', 'label')
+    table = pyarrow.Table.from_arrays(list(map(pyarrow.array, zip(*rows, strict=True))), names)
+    pyarrow.parquet.write_table(table, tmp_path / 'a.parquet')
+    for path in (write_csv(tmp_path / 'a.csv', rows, names), tmp_path / 'a.parquet'):
+        with pytest.raises(UserError, match=r"config\.data\.label='label': .* has 2 such columns"):
+            opened(path)
+
+
+def test_parquet_files_whose_content_is_damaged(tmp_path, opened):
+    path = tmp_path / 'a.parquet'
+    texts = [f'text {i} ' * 50 for i in range(30)]
+    pyarrow.parquet.write_table(pyarrow.table({'text': texts, 'label': ['a', 'b'] * 15}), path)
+    content = bytearray(path.read_bytes())
+    content[200:400] = b'U' * 200
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r'a\.parquet is damaged'):
+        opened(path)
+
+
+def test_parquet_texts_that_are_no_utf_8(tmp_path, opened):
+    texts = [f'text {i}'.encode() for i in range(20)]
+    texts[3] = b'caf\xe9'
+    binary = pyarrow.array(texts, pyarrow.binary())
+    column = pyarrow.Array.from_buffers(pyarrow.string(), 20, binary.buffers())
+    table = pyarrow.table({'text': column, 'label': ['a', 'b'] * 10})
+    pyarrow.parquet.write_table(table, tmp_path / 'a.parquet')
+    _, account = opened(tmp_path / 'a.parquet')
+    assert account['bad']['rows'] == [['a.parquet:row 4', 'wrong encoding: its bytes are no utf-8']]
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
@@ -227,6 +326,15 @@ def test_a_file_for_each_split(tmp_path, opened):
     assert all(e['text'].startswith(b'dev') for e in examples['validation'])
 
 
+def test_a_split_of_which_nothing_is_left(tmp_path, opened):
+    write_csv(tmp_path / 'train.csv', [(f't {i}', 'ab'[i % 2]) for i in range(30)])
+    write_csv(tmp_path / 'test.csv', [(f'u {i}', 'cd'[i % 2]) for i in range(10)])
+    with pytest.raises(
+        UserError, match=r"no rows of test are left:\n  test\.csv:2: .*training: 'c'"
+    ):
+        opened(tmp_path)
+
+
 def test_a_column_of_splits(tmp_path, opened):
     rows = [(f't {i}', 'ab'[i % 2], ('train', 'Val', 'TEST')[i // 10]) for i in range(30)]
     path = write_csv(tmp_path / 'a.csv', rows, ('text', 'label', 'part'))
@@ -245,6 +353,28 @@ def test_groups(tmp_path, opened):
     assert len(examples) == 3
     assert sum(map(len, people)) == len(set.union(*people)) == 20
     assert len(examples['test']) == 20
+
+
+def test_a_number_of_validation_rows_keeps_groups_whole(tmp_path, opened):
+    rows = [(f't {i}', 'ab'[i % 2], f'person {i // 5}') for i in range(100)]
+    path = write_csv(tmp_path / 'a.csv', rows, ('text', 'label', 'who'))
+    examples, _ = opened(path, group='who', holdout=20.0)
+    people = [{int(e['text'].split()[1]) // 5 for e in rows} for rows in examples.values()]
+    assert examples.keys() == {'train', 'validation', 'test'}
+    assert sum(map(len, people)) == len(set.union(*people)) == 20
+    assert len(examples['validation']) == 20
+
+
+def test_splits_that_would_cut_groups_are_refused(tmp_path):
+    rows = [(f't {i}', 'ab'[i % 2], f'person {i // 5}') for i in range(100)]
+    config = config_lib.default().data
+    config.update(name='table', prepared=str(tmp_path / 'prepared'), tokenizer='bpe(300)')
+    config.dir = str(write_csv(tmp_path / 'a.csv', rows, ('text', 'label', 'who')))
+    config.update(text='text', label='label', group='who', holdout=0)
+    assert open_data(config, 0).split('train')
+    config.update(train='train[:80%]', validation='train[80%:]')
+    with pytest.raises(UserError, match=r'config\.data\.train=.*config\.data\.validation=.*group'):
+        open_data(config, 0)
 
 
 def test_groups_that_cannot_be_divided(tmp_path, opened):
@@ -274,6 +404,38 @@ def test_columns_of_image_files(tmp_path, opened):
     )
     assert examples['train'][0]['image'].shape == (5, 5, 3)
     assert account['bad']['rows'] == [['a.csv:22', 'it cannot be read: No such file or directory']]
+
+
+def test_pictures_that_were_changed_under_a_table_are_read_again(tmp_path, opened):
+    def draw(size):
+        for i in range(10):
+            pixels = np.random.default_rng(i).integers(0, 256, (size, 5, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f'{i}.png')
+
+    path = write_csv(
+        tmp_path / 'a.csv', [(f'{i}.png', i % 2) for i in range(10)], ('file', 'label')
+    )
+    for size in (5, 6):
+        draw(size)
+        examples, _ = opened(path, text='', image='file')
+        assert examples['train'][0]['image'].shape == (size, 5, 3)
+
+
+def test_paths_that_no_file_can_have(tmp_path, opened):
+    rows = [(f'{i}.png', i % 2) for i in range(10)] + [('a\0.png', 1)]
+    for i in range(10):
+        pixels = np.random.default_rng(i).integers(0, 256, (5, 5, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f'{i}.png')
+    path = write_csv(tmp_path / 'a.csv', rows, ('file', 'label'))
+    _, account = opened(path, text='', image='file')
+    assert account['bad']['rows'] == [['a.csv:12', 'it cannot be read: its path is none']]
+
+
+def test_a_small_class_that_the_drawn_test_lacks(tmp_path, opened):
+    rows = [(f't {i}', 'a' if i < 2 else 'b') for i in range(30)]
+    path = write_csv(tmp_path / 'a.csv', rows)
+    with pytest.raises(UserError, match=r'config\.data\.test_share=0\.2: .*6 test rows.*one class'):
+        opened(path)
 
 
 def test_numbers_are_ordered_by_value(tmp_path, opened):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tljax.data import splits
+from tljax.data.sources import chosen_classes
 from tljax.errors import UserError
 
 INFOS = {
@@ -151,3 +152,20 @@ def test_the_draws_stay_as_they_are():
     assert keys == [6924616090248422972, 7880708702249844685]
     assert splits.draw_shots(np.arange(100) % 3, 1, 0, 'abc').tolist() == [38, 42, 70]
     assert splits.draw_holdout(np.arange(20) % 2, 4, 0).tolist() == [2, 5, 8, 9]
+
+
+def test_numbers_that_are_names_of_other_classes_are_refused():
+    stars = ('1', '2', '3', '4', '5')
+    with pytest.raises(
+        UserError, match=r'config\.data\.classes: 1 counts classes from 0.*Write names'
+    ):
+        chosen_classes((1, 5), stars)
+    assert chosen_classes(('1', '5'), stars) == [0, 4]
+    assert chosen_classes((1, 0), ('0', '1')) == [1, 0]
+
+
+def test_the_only_example_of_a_class_stays_for_training():
+    labels = np.array([0, 1, 2, 3, 4] + [5] * 95)
+    held = splits.draw_holdout(labels, 0.2, 0)
+    assert len(held) == 20
+    assert set(labels[held]) == {5}

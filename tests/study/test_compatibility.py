@@ -13,7 +13,7 @@ from tljax import config as config_lib
 from tljax.data import Data, Form, Split, open_data
 from tljax.data.decode import fitted
 from tljax.pretrained import shelf
-from tljax.study import compatibility
+from tljax.study import compatibility, results
 from tljax.study.compatibility import leakage
 from tljax.transfer.manifest import Entry, Manifest
 
@@ -39,8 +39,11 @@ class Kept:
     def __len__(self):
         return len(self.pictures)
 
+    def each(self, rows):
+        return ({'image': fitted(self.pictures[row], self.form)} for row in rows)
+
     def decoded(self, rows):
-        return {'image': np.stack([fitted(self.pictures[row], self.form) for row in rows])}
+        return {'image': np.stack([parts['image'] for parts in self.each(rows)])}
 
 
 def data_of(in_memory=True, size=SIDE, licence='', name='pets:1.0.0', **splits):
@@ -244,3 +247,26 @@ def test_real_digits_and_cards_of_the_shelf(small_config):
         ('warning', 'input'),  # 8x8
     ]
     assert compatibility.worst(compatibility.check(config, None, data)) == ''
+
+
+def test_pictures_of_a_streamed_split_are_never_held_together(small_config, monkeypatch):
+    config = small_config().data
+    config.in_memory = 'off'
+    split = open_data(config, 0).split('train')
+    monkeypatch.setattr(type(split.records), 'decoded', None)
+    found = leakage.sample(split, split.records.form, 20, near=False)
+    assert len(found.prints) == 20
+
+
+@pytest.mark.parametrize(
+    ('action', 'names', 'told'),
+    [('loaded', ['dog', 'cat'], 1), ('loaded', ['Cats', 'dog'], 0), ('reset', ['dog', 'cat'], 0)],
+)
+def test_compare_warns_of_a_reused_head_with_other_classes(clean, action, names, told):
+    card = {'config': {}, 'label_names': names, 'title': 'Pets'}
+    entry = Entry('head/kernel', action, 'head/kernel', (8, 2), (8, 2), 'float32')
+    manifest = Manifest((entry,))
+    experiment = SimpleNamespace(card=card, data=clean, manifest=manifest)
+    found = results.mixed_labels(experiment)
+    assert len(found) == told
+    assert all("class 0 is 'dog' and that of the data is 'cat'" in text for text in found)

@@ -7,7 +7,7 @@ import pytest
 
 from tljax.config import default
 from tljax.errors import UserError
-from tljax.tasks import Target, create
+from tljax.tasks import Target, counts, create
 from tljax.tasks.classification import Classification
 
 LOGITS = np.array([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0]], np.float32)
@@ -80,3 +80,11 @@ def test_classes_weigh_alike_however_rare(key):
 def test_a_class_without_examples_weighs_nothing():
     task = Classification(('a', 'b'), counts=(4, 0))
     assert task.weights().tolist() == [0.5, 0.0]
+
+
+@pytest.mark.parametrize('metric', ['auc', 'recall_at_fpr'])
+def test_a_metric_of_examples_of_one_class_says_what_is_missing(metric):
+    task = Classification(('ham', 'spam'), metric=metric)
+    sums = counts.counts(jnp.array([[1.0, 0], [0, 1]]), jnp.array([0, 0]), jnp.ones(2))
+    with pytest.raises(UserError, match=rf'config\.task\.metric is .{metric}.*of the class spam:'):
+        task.metrics({**sums, 'loss': 1.0, 'accuracy': 1.0, 'weight': 2.0})

@@ -81,11 +81,18 @@ def text_form(config: Any, builder: Any) -> Form:
     from tljax.data.text.form import TextForm
     from tljax.data.text.packing import PackedForm
 
-    length = config.length or LENGTH
-    if 'label' not in builder.info.features:
-        return PackedForm(tokenizer_of(config, builder), length)
+    length, tokenizer = config.length or LENGTH, tokenizer_of(config, builder)
     columns = ('text', 'text_b') if 'text_b' in builder.info.features else ('text',)
-    return TextForm(tokenizer_of(config, builder), length, columns, config.buckets)
+    labelled = 'label' in builder.info.features
+    special = tokenizer.made().num_special_tokens_to_add(len(columns) > 1) if labelled else 1
+    if length < special + len(columns):
+        raise UserError(
+            f'config.data.length is {length}: {special} of these tokens are special, and a text '
+            f'needs one at least, so {special + len(columns)} is the least.'
+        )
+    if not labelled:
+        return PackedForm(tokenizer, length)
+    return TextForm(tokenizer, length, columns, config.buckets)
 
 
 def image_form(config: Any, info: Any) -> ImageForm:

@@ -38,6 +38,12 @@ def open_set(config: Any) -> Any:
       UserError: as for `open_builder`, or the user's data cannot be used.
       RunError: as for `open_builder`.
     """
+    for key, unread in (('split', config.name != 'table'), ('group', config.name == 'corpus')):
+        if config[key] and unread:
+            raise UserError(
+                f'config.data.{key} is {config[key]!r}, and of config.data.name={config.name!r} it '
+                'is not read: rows would be divided without it. Leave it out, or make a table.'
+            )
     if config.name not in THE_USERS:
         builder = open_builder(config.name, config.dir)
         if not any(config[key] for key in ('text', 'text_b', 'image', 'label', 'group')):

@@ -1,6 +1,7 @@
 """Opens the data that a config names: which rows are train, validation and test."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -142,7 +143,22 @@ def _specs(config: Any, info: Any, own: bool) -> dict[str, str]:
         specs['validation'] = validation
     found = {n: (s, splits.intervals(s, f'data.{n}', info.splits)) for n, s in specs.items()}
     splits.check_disjoint({f'data.{name}': value for name, value in found.items()})
+    if own and config.group:
+        check_groups(
+            config, specs, {n: {base for base, *_ in cut} for n, (_, cut) in found.items()}
+        )
     return specs
+
+
+def check_groups(config: Any, specs: Mapping[str, str], bases: Mapping[str, set[str]]) -> None:
+    """Raises UserError where two splits are cut from one of the set's, which looks at no group."""
+    for name, other in itertools.combinations(specs, 2):
+        if both := sorted(bases[name] & bases[other]):
+            raise UserError(
+                f'config.data.{name}={specs[name]!r} and config.data.{other}={specs[other]!r} cut '
+                f'{both[0]} by rows, so that groups (config.data.group={config.group!r}) may be in '
+                'both. Leave these keys at their defaults: splits are drawn by group.'
+            )
 
 
 def _labelled(
@@ -200,7 +216,8 @@ def chosen_classes(classes: Sequence[Any], names: tuple[str, ...]) -> list[int]:
       names: of all classes.
 
     Raises:
-      UserError: an unknown class, or one twice.
+      UserError: an unknown class, or one twice; a number that is one class's label and another
+        one's name.
 
     >>> chosen_classes(('dog', 0), ('cat', 'cow', 'dog'))
     [2, 0]
@@ -209,6 +226,11 @@ def chosen_classes(classes: Sequence[Any], names: tuple[str, ...]) -> list[int]:
         return list(range(len(names)))
     keep = []
     for item in classes:
+        if isinstance(item, int) and str(item) in names[:item] + names[item + 1 :]:
+            raise UserError(
+                f'config.data.classes: {item} counts classes from 0, and another class is called '
+                f'{str(item)!r} here. Write names, as in {names[:2]!r}.'
+            )
         if isinstance(item, int) and 0 <= item < len(names):
             keep.append(item)
         elif item in names:

@@ -59,11 +59,16 @@ class Records:
             name: np.empty((len(rows), *part.shape), part.dtype)
             for name, part in self.form.parts.items()
         }
-        scan = self._scan(rows.tolist(), f'{" and ".join(arrays)} of {self.spec}')
-        for index, (row, record) in enumerate(scan):
-            for name, value in self._decode(row, record)[0].items():
+        for index, parts in enumerate(self.each(rows)):
+            for name, value in parts.items():
                 arrays[name][index] = value
         return arrays
+
+    def each(self, rows: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        """The parts of many examples, one after the other."""
+        label = f'{" and ".join(self.form.parts)} of {self.spec}'
+        for row, record in self._scan(rows.tolist(), label):
+            yield self._decode(row, record)[0]
 
     def fitting(self, rows: np.ndarray) -> np.ndarray:
         """The bucket of the form that each of many examples fits into, (len(rows),) uint8."""

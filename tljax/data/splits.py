@@ -136,8 +136,9 @@ def draw_holdout(labels: np.ndarray, holdout: float, seed: int) -> np.ndarray:
     classes, counts = np.unique(labels, return_counts=True)
     quota = counts * (total / n)
     takes = np.floor(quota).astype(np.int64)
-    # Ties go to the class that comes first.
-    takes[np.argsort(takes - quota, kind='stable')[: total - takes.sum()]] += 1
+    # Ties go to the class that comes first; a class's last example stays for training, if it can.
+    order = np.lexsort((takes - quota, takes + 1 >= counts))
+    takes[order[: total - takes.sum()]] += 1
     keys = random_keys(n, seed, 'holdout')
     return _smallest(labels, keys, dict(zip(classes.tolist(), takes.tolist(), strict=True)))
 

@@ -86,6 +86,8 @@ def compare(config: ConfigDict, workdir: Path, command: str, *, quiet: bool = Fa
     transfer = experiment_lib.build(config, source)
     scratch = experiment_lib.build(config, None, data=transfer.data)
     experiments = dict(zip(ARMS, (transfer, scratch), strict=True))
+    for warning in results.mixed_labels(transfer):
+        logging.warning(warning)
     arms = {name: Arm(e, config.study.eval_points) for name, e in experiments.items()}
     claim(workdir, config, 'compare')
     seeds = list(range(config.seed, config.seed + config.study.seeds))

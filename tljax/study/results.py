@@ -11,11 +11,14 @@ import numpy as np
 
 from tljax import config as config_lib
 from tljax.study import measures
+from tljax.study.compatibility import labels
+from tljax.study.compatibility.about import about
 from tljax.study.runs import RunRecord
 from tljax.study.scales import rescale, zero_level
 from tljax.study.statistics import interval
 from tljax.study.verdict import verdict
 from tljax.tasks import Task
+from tljax.train.experiment import Experiment
 
 if TYPE_CHECKING:
     from tljax.study.compare import Study
@@ -206,6 +209,7 @@ def data_of(study: 'Study') -> dict[str, Any]:
 def notes(study: 'Study') -> list[str]:
     """What a reader should know before believing the numbers."""
     said = [
+        *mixed_labels(study.arms['transfer'].experiment),
         'There is one source model. The seeds vary the target (subset, fresh leaves, order): '
         'the intervals do not say how another training of the source would have turned out.',
         'Curves, start, slope and speed-up are measured on validation; only the final figures and '
@@ -232,6 +236,17 @@ def notes(study: 'Study') -> list[str]:
             'included, divided by their number.'
         )
     return said
+
+
+def mixed_labels(experiment: Experiment) -> list[str]:
+    """A warning where the source's head is reused, and its classes are not those of the data."""
+    reused = experiment.manifest.reused() if experiment.manifest else ()
+    found = labels.findings(
+        about(experiment.card),
+        experiment.data.label_names,
+        any(path.startswith('head/') for path in reused),
+    )
+    return [' '.join((f.what, f.why, f.do)) for f in found if f.level == 'warning']
 
 
 def versions() -> dict[str, str]:

@@ -104,7 +104,16 @@ class Classification:
 
     def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
         scalars = {name: value for name, value in sums.items() if name not in class_counts.COUNTS}
-        return means(scalars) | class_counts.metrics(sums)
+        found = means(scalars) | class_counts.metrics(sums)
+        if self.metric not in found:
+            held = zip(self.label_names, sums['is_of_class'], strict=True)
+            lacking = ', '.join(name for name, count in held if not count)
+            raise UserError(
+                f'config.task.metric is {self.metric!r}, which is not defined for examples none of '
+                f'which is of the class {lacking}: a split that is evaluated has none. Raise '
+                'config.data.holdout or .test_share, name other splits, or take another metric.'
+            )
+        return found
 
     def predict(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         return {'probabilities': jax.nn.softmax(model(batch))}

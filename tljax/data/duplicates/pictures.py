@@ -11,7 +11,7 @@ told apart.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -46,29 +46,36 @@ class Prints:
         return len(self.digests)
 
 
-def prints(pictures: Sequence[np.ndarray] | np.ndarray, near: bool = True) -> Prints:
+def prints(pictures: Iterable[np.ndarray], near: bool = True) -> Prints:
     """The prints of pictures; about 0.5 ms for each of 224 pixels a side.
 
     Args:
-      pictures: each (height, width[, channels]) uint8; sizes may differ.
+      pictures: each (height, width[, channels]) uint8; sizes may differ. They are looked at one
+        after the other, and not kept.
       near: whether nearly the same pictures are to be found too, for which imagehash is needed.
 
     Raises:
       UserError: imagehash is not installed.
       ValueError: a picture is not uint8, or has no pixels.
     """
+    digests: list[bytes] = []
+    blank: list[bool] = []
+    hashes: list[int] = []
+    thumbs: list[np.ndarray] = []
     for picture in pictures:
         if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or not picture.size:
             raise ValueError(f'a picture is {picture.dtype} {picture.shape}; uint8, 2 or 3 axes')
-    digests = tuple(digest(squeezed(p).shape, p.tobytes()) for p in pictures)
-    blank_N = np.array([is_blank(p) for p in pictures], bool)
+        digests.append(digest(squeezed(picture).shape, picture.tobytes()))
+        blank.append(is_blank(picture))
+        if near:
+            found, thumb = hash_and_thumb(picture)
+            hashes.append(found)
+            thumbs.append(thumb)
+    blank_N = np.array(blank, bool)
     if not near:
-        return Prints(digests, None, None, blank_N)
-    hashes_N = np.empty(len(digests), np.uint64)
-    thumbs_NxP = np.empty((len(digests), SIDE * SIDE), np.float32)
-    for row, picture in enumerate(pictures):
-        hashes_N[row], thumbs_NxP[row] = hash_and_thumb(picture)
-    return Prints(digests, hashes_N, thumbs_NxP, blank_N)
+        return Prints(tuple(digests), None, None, blank_N)
+    thumbs_NxP = np.array(thumbs, np.float32).reshape(-1, SIDE * SIDE)
+    return Prints(tuple(digests), np.array(hashes, np.uint64), thumbs_NxP, blank_N)
 
 
 def squeezed(picture: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ from tljax.data.own.rows import BadRow
 from tljax.data.own.sounds import to_samples
 from tljax.errors import UserError
 
+DARK = 64  # of 255: a set whose largest value is below it was probably not scaled
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Kind:
@@ -106,7 +108,7 @@ def kind_of(config: Any, name: str, values: np.ndarray, lengths: np.ndarray | No
     """
     if values.dtype.kind in 'US' and values.ndim == 1:
         if values.dtype.kind == 'S':
-            values = np.char.decode(values, 'utf-8')
+            values = decoded(name, values)
         return Kind('text', values, ())
     if values.dtype.kind not in 'biuf':
         raise UserError(f'config.data.dir: the array {name!r} is {values.dtype}, not numbers.')
@@ -125,6 +127,17 @@ def kind_of(config: Any, name: str, values: np.ndarray, lengths: np.ndarray | No
         f'config.data.dir: the array {name!r} has the shape {values.shape} and dtype '
         f'{values.dtype}: it is neither images, texts nor sounds.'
     )
+
+
+def decoded(name: str, values: np.ndarray) -> np.ndarray:
+    """Texts that are bytes, as str."""
+    try:
+        return np.char.decode(values, 'utf-8')
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'config.data.dir: the texts of {name!r} are bytes that are no UTF-8 ({error}). Decode '
+            'them, such as by numpy.char.decode(texts, ENCODING).'
+        ) from None
 
 
 def image_kind(config: Any, name: str, values: np.ndarray) -> Kind:
@@ -151,8 +164,6 @@ def scale_of(config: Any, name: str, values: np.ndarray) -> tuple[float, tuple[s
     Raises:
       UserError: values that are no brightness as they stand.
     """
-    if values.dtype == np.uint8:
-        return 1.0, ()
     if values.dtype == bool:
         return 255.0, ()
     low, high = np.inf, -np.inf
@@ -160,8 +171,10 @@ def scale_of(config: Any, name: str, values: np.ndarray) -> tuple[float, tuple[s
         finite = row[np.isfinite(row)] if row.dtype.kind == 'f' else row
         if finite.size:
             low, high = min(low, finite.min()), max(high, finite.max())
-    if low >= 0 and high <= 255 and (values.dtype.kind in 'iu' or high > 1):
-        return 1.0, ()
+    # What has overshot 1 a little is no brightness of 255.
+    if low >= 0 and high <= 255 and (values.dtype.kind in 'iu' or high >= 2):
+        dark = f'the largest value of {name} is {high:g} of 255: its images are dark. Scale them.'
+        return 1.0, (dark,) if high < DARK else ()
     if low >= 0 and high <= 1:
         return 255.0, (f'the values of {name}, from 0 to 1, were multiplied by 255.',)
     if values.dtype == np.uint16:

@@ -100,7 +100,7 @@ def arrays_ready(config: Any, stored: Stored, source: str) -> Ready:
     """All rows of the arrays, each looked at."""
     content = found_name(config, stored, 'content', source)
     labels = found_name(config, stored, 'label', source)
-    groups = parts_of(stored, config.group) if config.group else {}
+    groups = group_names(config, stored, content, source)
     rows: list[Row] = []
     cells: list[tuple[Kind, int]] = []
     for split, name in content.items():
@@ -116,6 +116,7 @@ def arrays_ready(config: Any, stored: Stored, source: str) -> Ready:
     first = cells[0][0] if cells else None
     if first is None or any(kind.features != first.features for kind, _ in cells):
         raise UserError(f'config.data.dir={config.dir}: its splits have different shapes, or none.')
+    check_scales(config, dict(zip((content[row.split] for row in rows), cells, strict=True)))
     return Ready(
         rows=rows,
         bad=[why for why, _ in checked],
@@ -177,6 +178,42 @@ def found_name(config: Any, stored: Stored, role: str, source: str) -> dict[str,
         f'config.{keys}: name the array of what is to be classified in {source}: '
         f'{", ".join(stored.names())}.'
     )
+
+
+def group_names(
+    config: Any, stored: Stored, content: Mapping[str, str], source: str
+) -> dict[str, str]:
+    """Split -> name of the array with the groups; {} where none are asked for.
+
+    Raises:
+      UserError: no array has the name, or not for each split.
+    """
+    found = parts_of(stored, config.group) if config.group else {}
+    for split in content if config.group else ():
+        if split not in found:
+            which = f' for {split}' if split else ''
+            hint = nearest(config.group, stored.names())
+            raise UserError(
+                f'config.data.group: {source} has no array {config.group!r}{which}.{hint}'
+            )
+    return found
+
+
+def check_scales(config: Any, of: Mapping[str, tuple[Kind, int]]) -> None:
+    """Checks that arrays of one dtype, by name, are brought to 0..255 in one way.
+
+    Raises:
+      UserError: names both, and how they would be.
+    """
+    first: dict[np.dtype, tuple[str, float]] = {}
+    for name, (kind, _) in of.items():
+        other, scale = first.setdefault(kind.values.dtype, (name, kind.scale))
+        if scale != kind.scale:
+            raise UserError(
+                f'config.data.dir={config.dir}: by their largest values {other} would be '
+                f'multiplied by {scale:g}, and {name} by {kind.scale:g}. Scale both to 0 to 255, '
+                'or both to 0 to 1.'
+            )
 
 
 def parts_of(stored: Stored, name: str) -> dict[str, str]:

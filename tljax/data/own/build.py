@@ -43,6 +43,11 @@ def build(config: Any, base: Path, ready: Ready) -> Path:
     splits = {split: [i for i in rows if not bad[i]] for split, rows in splits.items()}
     if ready.labelled:
         check_classes(config, names, len(splits['train']))
+    if empty := [split for split, rows in splits.items() if not rows]:
+        raise UserError(
+            f'config.data.dir={config.dir}: no rows of {", ".join(empty)} are left:\n'
+            f'{account.told(listed)}'
+        )
     counts = {
         split: dict.fromkeys(names, 0) | Counter(ready.rows[i].label for i in rows)
         for split, rows in splits.items()
@@ -128,20 +133,17 @@ def divided(
         raise UserError(f'config.data.dir={config.dir}: no rows are left to train on.')
     notes = shared_groups(ready, splits)
     wanted = [] if 'test' in splits else [('test', config.test_share)]
-    if config.group and 'validation' not in splits and 0 < config.holdout < 1:
+    if config.group and 'validation' not in splits and config.holdout:
         wanted.append(('validation', config.holdout))
-    for split, share in wanted:
+    for split, amount in wanted:
         pool = splits['train']
+        share = amount if amount < 1 else amount / len(pool)
         labels = np.array([number[rows[index].label] for index in pool])
         groups = [rows[index].group for index in pool]
         drawn = division.draw(labels, groups, share, config.split_seed, split)
         splits[split] = [pool[row] for row in drawn]
         if ready.labelled and len(set(labels[drawn])) < 2 <= len(set(labels)):
-            raise UserError(
-                f'config.data.group={config.group!r}: the {split} rows would all be of one class, '
-                'since the groups are too few or too large. Leave the key out, or make the splits '
-                'yourself.'
-            )
+            raise UserError(one_class(config, split, len(drawn)))
         chosen = set(splits[split])
         splits['train'] = [index for index in pool if index not in chosen]
         each = ', each class in proportion' if ready.labelled else ''
@@ -151,6 +153,21 @@ def divided(
             f'{each}{by} (data.split_seed={config.split_seed}).'
         )
     return {n: splits[n] for n in ('train', 'validation', 'test') if n in splits}, notes
+
+
+def one_class(config: Any, split: str, drawn: int) -> str:
+    """The message for a split that was drawn and would show nothing."""
+    if config.group:
+        return (
+            f'config.data.group={config.group!r}: the {split} rows would all be of one class, '
+            'since the groups are too few or too large. Leave the key out, or make the splits '
+            'yourself.'
+        )
+    return (
+        f'config.data.test_share={config.test_share:g}: the {drawn} {split} rows, drawn in '
+        'proportion, would all be of one class, since the others have too few rows. Raise it, or '
+        'make the splits yourself.'
+    )
 
 
 def missing_classes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:

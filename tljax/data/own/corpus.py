@@ -1,5 +1,6 @@
 """`config.data.name='corpus'`: running text, for language modelling."""
 
+import codecs
 import hashlib
 import itertools
 import re
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tljax.data.own import prepare
+from tljax.data.own import encodings, prepare
 from tljax.data.own.rows import Ready, Row
 from tljax.errors import UserError
 
@@ -35,8 +36,11 @@ def open_corpus(config: Any) -> Any:
         import tensorflow_datasets as tfds
 
         rows, texts = [], []
+        notes: list[str] = []
         for file, split in files:
-            found = list(documents(file.read_bytes().decode('utf-8', 'replace')))
+            text, told = text_of(file, config.encoding)
+            found = list(documents(text))
+            notes.extend(told)
             for n, (line, text) in enumerate(found):
                 drawn = split or next(s for s, share in SHARES if n < share * len(found))
                 rows.append(Row(f'{file.name}:{line}', '', drawn))
@@ -47,6 +51,7 @@ def open_corpus(config: Any) -> Any:
             digests=[hashlib.sha256(text.encode()).hexdigest() for text in texts],
             features={'text': tfds.features.Text()},
             example=lambda index: {'text': texts[index]},
+            notes=notes,
             labelled=False,
         )
 
@@ -65,6 +70,28 @@ def files_of(path: Path) -> list[tuple[Path, str]]:
             'test.txt.'
         )
     return files
+
+
+def text_of(file: Path, encoding: str) -> tuple[str, list[str]]:
+    """A file's text, odd bytes replaced, and a note where its encoding was guessed.
+
+    Raises:
+      UserError: it cannot be read, or has not the encoding that is asked for.
+    """
+    notes: list[str] = []
+    try:
+        if encoding:
+            encoding = encodings.with_mark(file, codecs.lookup(encoding).name)
+        else:
+            encoding, note = encodings.encoding_of(file)
+            notes += [note] if note else []
+        return file.read_bytes().decode(encoding, 'replace'), notes
+    except OSError as error:
+        raise UserError(f'config.data.dir={file} cannot be read: {error.strerror}.') from None
+    except UnicodeError as error:
+        raise UserError(f'config.data.encoding: {file} is no {encoding}: {error}.') from None
+    except LookupError:
+        raise UserError(f'config.data.encoding: there is no encoding {encoding!r}.') from None
 
 
 def documents(text: str) -> Iterator[tuple[int, str]]:

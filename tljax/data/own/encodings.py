@@ -1,5 +1,6 @@
 """In which encoding and dialect a text file was written."""
 
+import codecs
 import csv
 import io
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ BOMS = (
     (b'\xff\xfe', 'utf-16'),
     (b'\xfe\xff', 'utf-16'),
 )
+# Which of the first four bytes are not 0 in UTF-16 without a mark, if these are ASCII characters.
+SIDES = {b'\1\0\1\0': 'utf-16-le', b'\0\1\0\1': 'utf-16-be'}
 DELIMITERS = (',', '\t', ';', '|')
 Quoting = Literal[0, 1, 2, 3]
 SAMPLE = 2**20  # bytes or characters that a guess is made from
@@ -34,6 +37,8 @@ def encoding_of(path: Path) -> tuple[str, str]:
         for mark, name in BOMS:
             if start.startswith(mark):
                 return name, ''
+        if name := SIDES.get(bytes(map(bool, start)), ''):
+            return name, _note(path, name)
         file.seek(0)
         right = wrong = 0
         odd: list[bytes] = []
@@ -63,10 +68,18 @@ def _guessed(path: Path, sample: bytes) -> tuple[str, str]:
         raise UserError(
             f'{path}: its encoding cannot be told. Set config.data.encoding, such as cp1252.'
         )
-    return found.encoding, (
-        f'{path.name} is no UTF-8; its encoding was guessed to be {found.encoding} '
-        '(config.data.encoding).'
-    )
+    return found.encoding, _note(path, found.encoding)
+
+
+def _note(path: Path, name: str) -> str:
+    return f'{path.name} is no UTF-8; its encoding was guessed to be {name} (config.data.encoding).'
+
+
+def with_mark(path: Path, encoding: str) -> str:
+    """The encoding that is asked for; of UTF-8 the one that skips a byte-order mark."""
+    with path.open('rb') as file:
+        marked = file.read(3) == codecs.BOM_UTF8
+    return 'utf-8-sig' if marked and encoding == 'utf-8' else encoding
 
 
 def dialect_of(
@@ -78,7 +91,7 @@ def dialect_of(
       path: of the file.
       encoding: of it.
       delimiter: '' finds it: that whose header has the most of the wanted columns, then the most
-        columns in most rows.
+        columns in most rows; of a single column one that the rows don't have.
       wanted: names of columns.
 
     Returns:
@@ -98,19 +111,20 @@ def dialect_of(
         rows = [row for row in csv.reader(text, delimiter=one, quoting=quoting) if row]
         rows = rows[: -1 if cut else None]
         if not rows:
-            return (0, False, 0.0, 0, 0)
+            return (0, False, 0.0, 0, 0, 0.0)
         width = len(rows[0])
-        even = sum(len(row) == width for row in rows) / len(rows) if width > 1 else 0.0
+        alike = sum(len(row) == width for row in rows) / len(rows)
+        even = alike if width > 1 else 0.0
         clean = quoting == csv.QUOTE_MINIMAL and is_strict(sample, one, cut)
         # Unclean marks that join lines are apostrophes or inches: then more rows are right.
-        return (len(set(wanted) & set(rows[0])), clean, even, width, len(rows))
+        return (len(set(wanted) & set(rows[0])), clean, even, width, len(rows), alike)
 
     kinds: tuple[Quoting, Quoting] = (csv.QUOTE_MINIMAL, csv.QUOTE_NONE)
     options = [(one, quoting) for one in choices for quoting in kinds]
     return max(options, key=fit)
 
 
-def is_strict(sample: str, delimiter: str, cut: bool) -> bool:
+def is_strict(sample: str, delimiter: str, cut: bool = False) -> bool:
     """Whether all quotation marks are where CSV (RFC 4180) has them."""
     try:
         for _ in csv.reader(io.StringIO(sample, newline=''), delimiter=delimiter, strict=True):

@@ -95,6 +95,8 @@ def _write_part(
             encoded = (root / row.file).read_bytes()
         except OSError as error:
             return Examined(f'it cannot be read: {error.strerror}'), b''
+        except ValueError:  # a null character, say
+            return Examined('it cannot be read: its path is none'), b''
         digest = hashlib.sha256(encoded).hexdigest()
         try:
             opened = read(encoded)

@@ -27,7 +27,9 @@ def open_folder(config: Any) -> Any:
     """
     root = Path(config.dir).expanduser()
     listing = list_folder(root, config.group)
-    stamp = prepare.stamp_of(config, listing.rows, [str(root.resolve()), listing.bad])
+    stamp = prepare.stamp_of(
+        config, listing.rows, [str(root.resolve()), listing.bad, listing.notes]
+    )
 
     def ready(kept: Path) -> Ready:
         return files_ready(
@@ -38,6 +40,7 @@ def open_folder(config: Any) -> Any:
             kept,
             never=listing.bad,
             ignored=listing.ignored,
+            notes=listing.notes,
         )
 
     return prepare.prepare(config, stamp, ready)

@@ -56,15 +56,18 @@ def list_folder(root: Path, group: str = '') -> Listing:
     kinds: Counter[str] = Counter()
     ignored: Counter[str] = Counter()
     rows, bad = [], []
+    used: set[str] = set()
     for where, stamp in _listed(root):
+        if stamp is None:
+            bad.append((where, 'it is a link to a folder that it lies in'))
+            continue
         suffix = os.path.splitext(where)[1].lower()
         kind = 'image' if suffix in IMAGES else 'audio' if suffix in SOUNDS else ''
         if not kind:
             ignored[suffix or 'without a suffix'] += 1
             continue
         if not where.isascii() and any('\ud800' <= letter <= '\udfff' for letter in where):
-            shown = where.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')
-            bad.append((shown, 'its name is no UTF-8'))
+            bad.append((readable(where), 'its name is no UTF-8'))
             continue
         parts = where.split('/')
         split = splits[parts[0]] if splits else ''
@@ -73,6 +76,7 @@ def list_folder(root: Path, group: str = '') -> Listing:
             bad.append((where, 'it lies in no class folder'))
             continue
         kinds[kind] += 1
+        used.add(below[0])
         name = group_of(pattern, '/'.join(below[1:]))
         if name is None:
             bad.append((where, f'its name has no group: config.data.group={group!r} is not in it'))
@@ -86,7 +90,8 @@ def list_folder(root: Path, group: str = '') -> Listing:
             if kinds
             else f'{KEY}={root} has no image or sound in a class folder (known are {known}).'
         )
-    return Listing(next(iter(kinds)), rows, bad, dict(ignored))
+    kind = next(iter(kinds))
+    return Listing(kind, rows, bad, dict(ignored), empty_notes(root, splits, kind, used))
 
 
 def split_folders(root: Path, tops: list[str]) -> dict[str, str]:
@@ -112,6 +117,21 @@ def split_folders(root: Path, tops: list[str]) -> dict[str, str]:
     if 'train' not in named.values():
         raise UserError(f'{KEY}={root} has {", ".join(sorted(named))}, but no folder train.')
     return named
+
+
+def empty_notes(root: Path, splits: dict[str, str], kind: str, used: set[str]) -> list[str]:
+    """A note on folders of classes in which nothing lies that can be read."""
+    above = [root / top for top in splits] or [root]
+    names = {entry.name for folder in above for entry in _visible(folder) if entry.is_dir()}
+    empty = sorted(names - used)
+    shown = ', '.join(map(readable, empty[:5])) + (', ...' if len(empty) > 5 else '')
+    what = 'image' if kind == 'image' else 'sound'
+    return [f'no {what} lies in the folders {shown}.'] if empty else []
+
+
+def readable(name: str) -> str:
+    """The name of a file, whose bytes may be no UTF-8."""
+    return name.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')
 
 
 def expression(group: str) -> re.Pattern[str] | None:
@@ -151,19 +171,28 @@ def _only_folders(folder: Path) -> bool:
     )
 
 
-def _listed(root: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+def _listed(root: Path) -> Iterator[tuple[str, tuple[int, int] | None]]:
     try:
-        yield from _files(root, '')
+        yield from _files(root, '', (os.path.realpath(root),))
     except OSError as error:
         raise UserError(f'{KEY}: {error.filename} cannot be read: {error.strerror}.') from None
 
 
-def _files(root: Path, below: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Relative path with '/', and (bytes, nanoseconds of change), of every file."""
+def _files(
+    root: Path, below: str, above: tuple[str, ...]
+) -> Iterator[tuple[str, tuple[int, int] | None]]:
+    """Relative path with '/', and (bytes, nanoseconds of change), of every file.
+
+    Of a link to one of the folders `above` it None: it is not followed.
+    """
     for entry in _visible(root / below):
         where = f'{below}/{entry.name}' if below else entry.name
         if entry.is_dir():
-            yield from _files(root, where)
+            real = os.path.realpath(entry.path)
+            if real in above:
+                yield where, None
+            else:
+                yield from _files(root, where, (*above, real))
         elif entry.is_file():
             stat = entry.stat()
             yield where, (stat.st_size, stat.st_mtime_ns)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from collections.abc import Callable
 
 import numpy as np
 
@@ -9,6 +10,16 @@ from tljax.data.own.rows import BadRow
 
 MOST_PIXELS = 2**27  # of an image; a small file may claim any number of them
 QUALITY = 95  # of an image that was JPEG and has to be written again
+
+TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # what EXIF orientations ask for
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: lambda pixels: np.swapaxes(pixels, 0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(np.swapaxes(pixels, 0, 1), 2),
+    8: np.rot90,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +79,7 @@ def _plain(image, encoded: bytes, bits: int) -> Picture:
     if mode == 'F':
         raise BadRow('its values are floating-point numbers')
     if mode.startswith('I') or stored_bits(image, encoded) == 16:
-        return _from_deep(encoded, bits)
+        return _from_deep(encoded, bits, image.getexif().get(0x0112, 1) if kind == 'PNG' else 1)
     turned = image.getexif().get(0x0112, 1) not in (0, 1)
     clear = 'A' in mode or mode == 'P' or 'transparency' in image.info
     if kind in ('JPEG', 'PNG') and mode in ('L', 'RGB') and not turned and not clear:
@@ -105,13 +116,16 @@ def _on_white(image):
     return Image.alpha_composite(white, layer).convert('L' if grey else 'RGB')
 
 
-def _from_deep(encoded: bytes, bits: int) -> Picture:
+def _from_deep(encoded: bytes, bits: int, orientation: int) -> Picture:
+    # Of 16-bit files OpenCV turns TIFF by itself, and PNG not.
     import cv2
 
     values = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         found = 'unreadable' if values is None else values.dtype
         raise BadRow(f'its values are {found}; 8 and 16 bits are known')
+    if orientation in TURNS:
+        values = TURNS[orientation](values)
     top = 2**bits - 1
     scaled = np.minimum(values.astype(np.float32) * (255 / top), 255)
     if values.ndim == 3 and values.shape[2] == 4:

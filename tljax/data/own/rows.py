@@ -15,7 +15,7 @@ class Row:
 
     Attributes:
       where: what a person would look it up by: a path within the folder, or FILE:LINE.
-      label: as it stands there.
+      label: as it stands there, but in one line: TFDS keeps names of classes a line each.
       split: 'train', 'validation' or 'test', or '' where the user makes none.
       group: rows of one group stay in one split; '' is a group of its own.
       stamp: size and time of change of its file, which tell whether it was examined before.
@@ -28,6 +28,9 @@ class Row:
     group: str = ''
     stamp: tuple[int, int] = (0, 0)
     path: str = ''
+
+    def __post_init__(self):
+        object.__setattr__(self, 'label', ' '.join(self.label.split()))
 
     @property
     def file(self) -> str:
@@ -44,12 +47,14 @@ class Listing:
       rows: in an order that depends on names alone.
       bad: (where, why) of what cannot be a row.
       ignored: what else lies there, by kind of file: how many.
+      notes: what else should be known.
     """
 
     kind: str
     rows: list[Row]
     bad: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     ignored: dict[str, int] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,12 @@ def open_table(config: Any) -> Any:
     kind = content_of(config)
     files = files_of(path)
     stats = [(str(file.resolve()), *stat_of(file)) for file, _ in files]
-    stamp = prepare.stamp_of(config, (), stats)
+    # The files that a table names may change, and it does not.
+    named = None if kind == 'text' else stamped(read(config, files), files[0][0].parent)
+    stamp = prepare.stamp_of(config, named.rows if named else (), stats)
 
     def ready(kept: Path) -> Ready:
-        found = read(config, files)
+        found = named or read(config, files)
         more = dict(never=found.never, notes=found.notes, labelled=bool(config.label))
         if kind == 'text':
             return texts_ready(found, more)
@@ -59,6 +61,17 @@ def stat_of(file: Path) -> tuple[int, int]:
     """Its size, and nanoseconds of its last change."""
     stat = file.stat()
     return stat.st_size, stat.st_mtime_ns
+
+
+def stamped(found: Rows, folder: Path) -> Rows:
+    """The rows with size and time of change of the files that they name; 0 of those without."""
+    rows = []
+    for row in found.rows:
+        try:
+            rows.append(dataclasses.replace(row, stamp=stat_of(folder / row.file)))
+        except (OSError, ValueError):  # which opening it will tell
+            rows.append(row)
+    return dataclasses.replace(found, rows=rows)
 
 
 def content_of(config: Any) -> str:
@@ -117,7 +130,7 @@ def read(config: Any, files: Sequence[tuple[Path, str]]) -> Rows:
         found.notes += notes
         for line in lines:
             values = dict(zip(columns, map(plain, line.values), strict=bool(line.values)))
-            why = line.bad or flaw(values)
+            why = line.bad or several(columns, line.values) or flaw(values)
             if why:
                 found.never.append((line.where, why))
                 continue
@@ -155,6 +168,18 @@ def plain(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode('utf-8', 'replace').strip()
     return str(value).strip()
+
+
+def several(keys: Iterable[str], values: Iterable[Any]) -> str:
+    """Which value of a row is several, as labels of one example may be; '' if none.
+
+    >>> several(['text', 'label'], ['a', ['b', 'c']])
+    'no single value: its label is a list'
+    """
+    for key, value in zip(keys, values, strict=False):
+        if isinstance(value, list | dict):
+            return f'no single value: its {key} is a {type(value).__name__}'
+    return ''
 
 
 def flaw(values: dict[str, str]) -> str:

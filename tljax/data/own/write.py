@@ -19,7 +19,7 @@ from tljax.data.own.account import Account
 from tljax.data.own.rows import Ready
 from tljax.progress import Progress
 
-VERSION = 1  # of everything that decides what a prepared set holds
+VERSION = 2  # of everything that decides what a prepared set holds
 HOUR = 3600.0
 MONTH = 30 * 24 * HOUR
 SHARD = 2000  # examples a file: few, since reading one of a large file at random is slow

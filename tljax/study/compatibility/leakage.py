@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,12 +97,15 @@ def sample(split: Split, form: Any, most: int, near: bool, what: str = 'pictures
         return of_texts(split, min(most, TEXTS), near, what)
     chosen = positions(len(split), most)
     rows = split.rows[chosen]
+    images: Iterable[np.ndarray]
     if split.records.form == form and split.in_memory:
-        images = split.arrays()['image'][chosen]
+        kept = split.arrays()['image']
+        images = (kept[position] for position in chosen)
     else:
         scale = 'stretch' if form.scale == 'none' else form.scale
         form = dataclasses.replace(form, scale=scale)
-        images = dataclasses.replace(split.records, form=form).decoded(rows)['image']
+        records = dataclasses.replace(split.records, form=form)
+        images = (parts['image'] for parts in records.each(rows))  # all at once may be gigabytes
     prints = pictures.prints(images, near)
     labels, spec = split.labels()[chosen], split.records.spec
     return Sample(split.name, spec, rows, labels, len(split), prints, what, near)

@@ -46,12 +46,22 @@ def model_of(about: Mapping[str, Any]) -> Model:
 
 
 def of_card(card: Mapping[str, Any]) -> Model | None:
-    """The model with injected leaves that a card tells of; None if nothing was injected."""
+    """The model with injected leaves that a card tells of; None if nothing was injected.
+
+    Raises:
+      UserError: it does not tell enough.
+    """
     pairs = chosen_by(card)
     if not pairs:
         return None
-    outputs = card.get('outputs', len(card['label_names']))
-    return model_of({**card, 'injected': pairs, 'outputs': outputs})
+    try:
+        outputs = card.get('outputs') or len(card['label_names'])
+        return model_of({**card, 'injected': pairs, 'outputs': outputs})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f'The card of a model with injected leaves does not tell what model it is ({error!r}). '
+            'Train it again, or fetch another copy of it.'
+        ) from error
 
 
 def source_leaves(leaves: Leaves, card: Mapping[str, Any], target: Model) -> dict[str, Any]:

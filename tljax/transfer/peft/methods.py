@@ -174,7 +174,7 @@ def chosen(policy: Any, rules: Sequence[Any]) -> tuple[tuple[str, str], ...]:
     >>> chosen('full', [('.*/query', 'lora')])
     (('.*/query', 'lora'),)
     """
-    for rule in rules:
+    for rule in rules if isinstance(rules, list | tuple) else [rules]:
         pair = isinstance(rule, list | tuple) and len(rule) == 2
         if not pair or not all(isinstance(part, str) and part for part in rule):
             raise UserError(

@@ -146,6 +146,36 @@ def test_what_cannot_be_merged_has_to_be_injected(tmp_path):
     np.testing.assert_array_equal(loaded['backbone/prompt'], leaves['backbone/prompt'])
 
 
+ODD = {
+    'injected': [5, ['lora'], [['', 5]], [[5, 'lora']]],
+    'injected_leaves': [5],
+    'backbone': [5],
+    'model': [['convnet']],
+    'example': [5, {'image': 5}],
+    'outputs': ['many', None],
+}
+
+
+@pytest.mark.parametrize(('key', 'value'), [(k, v) for k, values in ODD.items() for v in values])
+def test_a_file_that_tells_in_another_form_is_refused(tmp_path, key, value):
+    said = {'injected': [['', 'lora']], 'injected_leaves': [], 'backbone': 'x'}
+    said |= {'model': {}, 'example': {}, 'outputs': 3}
+    file = tmp_path / 'odd.safetensors'
+    leaves = {'head/bias': np.ones(2, np.float32)}
+    adapters.save(file, leaves, said)
+    assert adapters.read(str(file)).about == said
+    adapters.save(file, leaves, {**said, key: value})
+    with pytest.raises(UserError, match='is no file of `launch.py export'):
+        adapters.read(str(file))
+
+
+def test_a_file_of_a_larger_model_than_there_is_is_refused():
+    leaves = {'head/bias': np.ones(3, np.float32)}
+    saved = adapters.Saved('small.safetensors', leaves, about('lora(rank=2)', {}))
+    with pytest.raises(UserError, match=r"belongs to a model with the leaf 'backbone/.*Export it"):
+        adapters.merged(saved, {})
+
+
 def test_other_files_are_refused(run, tmp_path):
     from safetensors.numpy import save_file
 

@@ -165,7 +165,7 @@ def test_a_file_that_tells_in_another_form_is_refused(tmp_path, key, value):
     adapters.save(file, leaves, said)
     assert adapters.read(str(file)).about == said
     adapters.save(file, leaves, {**said, key: value})
-    with pytest.raises(UserError, match='is no file of `launch.py export'):
+    with pytest.raises(UserError, match=r'is no file of `launch\.py export'):
         adapters.read(str(file))
 
 

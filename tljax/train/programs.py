@@ -68,7 +68,14 @@ class PhaseProgram:
         opt_state = state_lib.carry_over(state.opt_state, self.tx.init(trainable))
         ema = state.ema
         if ema is not None:
-            ema = {**ema, 'params': state_lib.carry_over(ema['params'], trainable)}
+            modules = step_lib.frozen_modules(self.decisions, state.batch_stats)
+            still = {p: p.rpartition('/')[0] in modules for p in trees.flatten(state.batch_stats)}
+            frozen, _ = trees.partition(state.batch_stats, still)
+            _, moving = trees.partition(ema['batch_stats'], still)
+            ema = {
+                'params': state_lib.carry_over(ema['params'], trainable),
+                'batch_stats': trees.combine(frozen, moving),
+            }
         return dataclasses.replace(state, trainable=trainable, opt_state=opt_state, ema=ema)
 
 

@@ -128,6 +128,18 @@ def test_another_injection_is_told_what_to_write(run):
             over(file, peft_models.build(NAME, method), source)
 
 
+def test_leaves_of_the_same_shape_that_mean_something_else_are_not_taken(run):
+    # What alpha is, and whether there is a magnitude beside LoRA's leaves, no shape of theirs shows.
+    _, _, source, _, file = run
+    with pytest.raises(UserError, match=r"another way.*policy='dora\(rank=2\)'"):
+        over(file, peft_models.build(NAME, 'dora(rank=2, alpha=4)'), source)
+    lora, dora = (peft_models.build(NAME, f'{method}(rank=2)') for method in ('lora', 'dora'))
+    assert injected_models.same_injected(dora, dora)
+    assert injected_models.same_injected(lora, peft_models.build(NAME, 'lora(alpha=16, rank=2)'))
+    assert not injected_models.same_injected(lora, dora)
+    assert not injected_models.same_injected(lora, peft_models.build(NAME))
+
+
 def test_what_cannot_be_merged_has_to_be_injected(tmp_path):
     recipe, example = small_models.SMALL['vit']
     plain, model = peft_models.build('vit'), peft_models.build('vit', 'prompt(length=2)')
@@ -200,7 +212,8 @@ def test_a_model_as_a_source_is_merged_where_the_target_injects_otherwise(run, a
     if as_shapes:
         given = {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for p, leaf in trained.items()}
     assert injected_models.source_leaves(given, card, model) == given
-    for target in (plain, peft_models.build(NAME, 'dora(rank=3)'), peft_models.build(NAME, 'ia3')):
+    others = ('dora(rank=3)', 'ia3', 'dora(rank=2, alpha=4)')
+    for target in (plain, *(peft_models.build(NAME, other) for other in others)):
         leaves = injected_models.source_leaves(given, card, target)
         assert leaves.keys() == injected_models.flat(plain.shapes()).keys()
     card['config']['source']['uri'] = ''

@@ -16,12 +16,19 @@ import numpy as np
 from tljax.errors import UserError
 from tljax.models import Model
 from tljax.pretrained.readers import open_weights
-from tljax.train.injected_models import flat, model_of, remedy, without_injected
+from tljax.train.injected_models import (
+    flat,
+    model_of,
+    remedy,
+    same_injected,
+    without_injected,
+)
 from tljax.transfer import Manifest, peft
 from tljax.transfer.manifest import Entry
 
 KEY = 'config.source.peft'
 METADATA = 'tljax_peft'
+INJECT = 'Inject the same here:'
 FORMS = {
     'injected': list,
     'injected_leaves': list,
@@ -138,6 +145,11 @@ def over(
     shapes = flat(model.shapes())
     injected = set(model.outline().injected)
     check_backbone(saved, {path: loaded.get(path) for path in shapes.keys() - injected})
+    if injected and not same_injected(model_of(saved.about), model):
+        raise UserError(
+            f'{KEY}: {saved.file} was trained with leaves that were injected in another way, so '
+            f'that they would not compute the same. {INJECT} {remedy(saved.about["injected"])}.'
+        )
     leaves: Leaves = saved.leaves if injected else merged(saved, loaded)
     given = fitting(saved, leaves, shapes, manifest)
     return {**loaded, **given}, planned(saved, manifest, given)
@@ -173,9 +185,7 @@ def merged(saved: Saved, loaded: Leaves) -> dict[str, Any]:
     try:
         leaves = without_injected(own, {**loaded, **saved.leaves})
     except UserError as error:
-        raise UserError(
-            f'{KEY}: {error} Inject the same here: {remedy(saved.about["injected"])}.'
-        ) from error
+        raise UserError(f'{KEY}: {error} {INJECT} {remedy(saved.about["injected"])}.') from error
     return {path: np.asarray(leaf) for path, leaf in leaves.items()}
 
 

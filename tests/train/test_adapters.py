@@ -129,7 +129,7 @@ def test_another_injection_is_told_what_to_write(run):
 
 
 def test_leaves_of_the_same_shape_that_mean_something_else_are_not_taken(run):
-    # What alpha is, and whether there is a magnitude beside LoRA's leaves, no shape of theirs shows.
+    # No shape of them shows what alpha is, or whether there is a magnitude beside LoRA's.
     _, _, source, _, file = run
     with pytest.raises(UserError, match=r"another way.*policy='dora\(rank=2\)'"):
         over(file, peft_models.build(NAME, 'dora(rank=2, alpha=4)'), source)

@@ -75,6 +75,16 @@ def test_a_workdir_that_was_deleted_is_locked_anew(tmp_path, config):
     assert json.loads((workdir / lock.FILE).read_text())['command'] == 'tune'
 
 
+def test_a_link_in_the_place_of_the_lock_is_not_written_through(tmp_path, config):
+    precious = tmp_path / 'precious'
+    precious.write_text('mine')
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / lock.FILE).symlink_to(precious)
+    with pytest.raises(UserError, match='cannot be written'):
+        claim(tmp_path / 'run', config, 'train')
+    assert precious.read_text() == 'mine'
+
+
 def test_without_locks_on_the_file_system_a_run_goes_on(tmp_path, config, monkeypatch):
     def none(*_):
         raise OSError(37, 'No locks available')

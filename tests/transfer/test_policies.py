@@ -4,7 +4,7 @@ import pytest
 
 from tljax.errors import UserError
 from tljax.models import Outline
-from tljax.transfer import policies
+from tljax.transfer import peft, policies
 
 PATHS = ['backbone/conv/kernel', 'backbone/conv/bias', 'head/kernel', 'head/bias']
 RULES = [('.*', {})]
@@ -64,6 +64,14 @@ def test_wrong_policies(policy, said):
     with pytest.raises(UserError) as caught:
         policies.phases(policy, 10, OUTLINE)
     assert said in str(caught.value)
+
+
+def test_however_a_policy_is_written_it_is_the_one_that_it_is():
+    for text in ('from_scratch', ' from_scratch ()', '(from_scratch)'):
+        assert policies.is_from_scratch(text)
+        assert not policies.chosen_by_gradients(text)
+    assert policies.chosen_by_gradients("(surgical)(block='auto')")
+    assert peft.chosen('(lora) (rank=2)', ()) == (('', '(lora) (rank=2)'),)
 
 
 @pytest.mark.parametrize(

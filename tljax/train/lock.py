@@ -14,6 +14,7 @@ from absl import logging
 from tljax.errors import UserError
 
 FILE = '.lock'
+FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # a link is no lock of ours
 TRIES, PAUSE = 5, 0.1  # others may look at a lock just when it is to be taken
 TAKEN = (errno.EACCES, errno.EAGAIN)
 _HELD: dict[Path, int] = {}  # by directory, what is open as long as this process lives
@@ -36,7 +37,7 @@ def hold(directory: Path, command: str) -> None:
     key = directory.resolve()
     if is_held(key):
         return
-    number = os.open(key / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    number = os.open(key / FILE, FLAGS, 0o666)
     for left in reversed(range(TRIES)):
         try:
             fcntl.lockf(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

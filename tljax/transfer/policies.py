@@ -116,15 +116,22 @@ def settled(policy: Any, gradients: Callable[[], Sequence[float]]) -> Any:
 
 def chosen_by_gradients(policy: Any) -> bool:
     """Whether a policy's block is chosen when training begins."""
-    if not isinstance(policy, str) or not policy.strip().startswith('surgical'):
+    if not isinstance(policy, str):
         return False
-    name, arguments = calls.parse(policy, KNOWN, KEY)
+    name, arguments = calls.read(policy, KEY)
     return name == 'surgical' and arguments.get('block') == 'auto'
 
 
 def is_from_scratch(policy: Any) -> bool:
-    """Whether a policy takes nothing from the source."""
-    return isinstance(policy, str) and policy.strip().partition('(')[0] == 'from_scratch'
+    """Whether a policy takes nothing from the source.
+
+    Raises:
+      UserError: it is text, and not written as a name or a call.
+
+    >>> is_from_scratch('from_scratch'), is_from_scratch(' from_scratch ()'), is_from_scratch([])
+    (True, True, False)
+    """
+    return isinstance(policy, str) and calls.read(policy, KEY)[0] == 'from_scratch'
 
 
 def check_phase(phase: Any, where: str) -> None:

@@ -182,7 +182,7 @@ def chosen(policy: Any, rules: Sequence[Any]) -> tuple[tuple[str, str], ...]:
                 "module paths and a method, such as ('.*/attention/query', 'lora(rank=4)')."
             )
     pairs = [(pattern, method) for pattern, method in rules]
-    is_method = isinstance(policy, str) and policy.strip().partition('(')[0].strip() in METHODS
+    is_method = isinstance(policy, str) and calls.read(policy, named.KEY)[0] in METHODS
     return (*pairs, *([('', policy)] if is_method else []))
 
 

@@ -12,7 +12,7 @@ import pytest
 from tljax import config as config_lib
 from tljax.errors import UserError
 from tljax.train import lock
-from tljax.train.workdir import check, claim
+from tljax.train.workdir import check, claim, write_json
 
 HOLDER = """
 import sys, time
@@ -83,6 +83,21 @@ def test_a_link_in_the_place_of_the_lock_is_not_written_through(tmp_path, config
     with pytest.raises(UserError, match='cannot be written'):
         claim(tmp_path / 'run', config, 'train')
     assert precious.read_text() == 'mine'
+
+
+def test_two_processes_that_write_one_file_leave_it_whole(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def meanwhile(partial, path):
+        monkeypatch.setattr(os, 'replace', replace)
+        monkeypatch.setattr(os, 'getpid', lambda: 1)
+        write_json(path, {'of': 'another'})
+        replace(partial, path)
+
+    monkeypatch.setattr(os, 'replace', meanwhile)
+    write_json(tmp_path / 'a.json', {'of': 'this'})
+    assert json.loads((tmp_path / 'a.json').read_text()) == {'of': 'this'}
+    assert [path.name for path in tmp_path.iterdir()] == ['a.json']
 
 
 def test_without_locks_on_the_file_system_a_run_goes_on(tmp_path, config, monkeypatch):

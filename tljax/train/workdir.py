@@ -141,9 +141,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON whole or not at all; with several processes, the first one writes."""
+    """Writes JSON whole or not at all; with several processes, the first one writes.
+
+    Other runs may write the same file, as where features are kept: each first has its own.
+    """
     if jax.process_index() != 0:
         return
-    partial = path.with_name(path.name + '.partial')
+    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
     partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + '\n')
     os.replace(partial, path)

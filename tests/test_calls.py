@@ -41,6 +41,7 @@ def test_what_is_read(text, read):
         ('decayed(decay=', 'not written as'),
         ('os.system(x=1)', 'not written as'),
         (3, 'not written as'),
+        ('needy(rank=1, rank=2)', 'not written as'),
         ('(' * 10000, 'not written as'),
     ],
 )

@@ -37,6 +37,9 @@ def test_defaults_are_filled_in():
         ({'task': {'label_smoothing': 1.0}}, 'must be below 1'),
         ({'model': {}}, 'config.model.name is missing'),
         ({'data': {'name': ''}}, 'config.data.name is missing'),
+        ({'optim': {'lr': None}}, 'config.optim.lr takes float, not None'),
+        ({'data': {'holdout': 'all'}}, "config.data.holdout takes float, not 'all'"),
+        ({'data': {'holdout': None}}, 'config.data.holdout takes float, not None'),
     ],
 )
 def test_wrong_keys_and_values_are_named(sections, said):

@@ -69,6 +69,7 @@ def read(text: Any, where: str) -> tuple[str, dict[str, Any]]:
         pairs = [(keyword.arg, ast.literal_eval(keyword.value)) for keyword in node.keywords]
     except (ValueError, TypeError):
         raise wrong from None
-    if any(key is None for key, _ in pairs):
+    names = [key for key, _ in pairs]
+    if None in names or len(set(names)) < len(names):
         raise wrong
     return node.func.id, {str(key): value for key, value in pairs}

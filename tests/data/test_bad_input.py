@@ -31,6 +31,8 @@ def check_refused(config, *said, error=UserError, seed=0):
         (dict(holdout=5000), ['config.data.holdout', '1197']),
         (dict(mean=(0.5, 0.5)), ['config.data.mean', '2 numbers', '1 channel']),
         (dict(std=(0.0,)), ['config.data.std', 'above 0']),
+        (dict(mean=(float('nan'),)), ['config.data.mean', 'finite numbers']),
+        (dict(mean=('a',)), ['config.data.mean', 'finite numbers']),
         (dict(channels=2), ['config.data.channels is 2']),
         (dict(channels=4), ['config.data.channels is 4']),
         (dict(image_size=-8), ['config.data.image_size is -8']),

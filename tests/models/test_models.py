@@ -74,6 +74,8 @@ def test_init_under_jit_and_vmap_draws_the_same_numbers(key):
 @pytest.mark.parametrize(
     ('config', 'said'),
     [
+        ({'name': 0}, 'no model 0'),
+        ({'name': 'convnet', 'hidden': 0}, 'convnet cannot be built so'),
         ({'name': 'convet'}, "no model 'convet'. Did you mean 'convnet'"),
         ({'name': 'convnet', 'width': 3}, "convnet has no such argument. Did you mean 'widths'"),
         ({'name': 'convnet', 'norm': 'layer'}, "norm is 'layer'"),

@@ -1,6 +1,7 @@
 """The shelf: finding a source's card, checking its file, applying what it declares."""
 
 import hashlib
+import json
 
 import pytest
 from ml_collections import ConfigDict
@@ -118,6 +119,34 @@ def test_a_model_of_our_own_asks_for_what_it_was_trained_with(tmp_path):
     data = inputs.applied(config(str(tmp_path))).data
     assert (data.mean, data.image_size) == ((0.3,), 16)
     (tmp_path / 'card.json').write_text('{"config": 3}')
+    assert inputs.applied(config(str(tmp_path))).data.mean == ()
+
+
+@pytest.mark.parametrize(
+    ('data', 'said'),
+    [
+        ({'image_size': 'large'}, "data.image_size takes int, not 'large'"),
+        ({'image_size': None}, 'data.image_size takes int, not None'),
+        ({'mean': 5}, 'data.mean takes tuple, not 5'),
+        ({'interpolation': 'evil'}, "data.interpolation is 'evil'"),
+    ],
+)
+def test_a_card_that_asks_for_what_no_config_may_have_is_refused(tmp_path, data, said):
+    (tmp_path / 'card.json').write_text(json.dumps({'config': {'data': data}}))
+    with pytest.raises(UserError, match=rf'the card of {tmp_path}\.{said}'):
+        inputs.applied(config(str(tmp_path)))
+
+
+def test_a_card_cannot_name_a_recipe_to_be_run(tmp_path):
+    evil = tmp_path / 'evil.py'
+    evil.write_text('raise SystemExit("it was run")')
+    told = {'config': {'data': {'tokenizer': f'config:{evil}'}}}
+    (tmp_path / 'card.json').write_text(json.dumps(told))
+    assert inputs.applied(config(str(tmp_path))).data.tokenizer == ''
+
+
+def test_a_card_nested_without_end_asks_for_nothing(tmp_path):
+    (tmp_path / 'card.json').write_text('[' * 100_000)
     assert inputs.applied(config(str(tmp_path))).data.mean == ()
 
 

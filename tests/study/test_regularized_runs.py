@@ -209,6 +209,24 @@ def test_l2_sp_remembers_the_source_through_phases(build):
     assert float(jnp.abs(trees.flatten(updates)['backbone/hidden/kernel']).sum()) > 0
 
 
+def test_l2_sp_draws_what_a_phase_left_out_to_the_source_again(build):
+    alone = dict(steps=2, rules=[('head/.*', {}), ('.*', None)])
+    whole = [('.*', {})]
+    policy = [dict(steps=2, rules=whole), alone, dict(rules=whole)]
+    experiment, _, leaves = build(('l2_sp(alpha=1.0)',), policy=policy)
+    first, second, third = (programs.program(experiment, p) for p in experiment.phases)
+    variables = jax.jit(experiment.init)(jax.random.key(0), experiment.loaded)
+    state = first.start(variables, 0.1, jax.random.key(1))
+    params = jax.tree.map(lambda leaf: leaf + 1.0, variables['params'])  # trained by the first
+    state = third.enter(second.enter(state, params), params)
+    starts = {
+        jax.tree_util.keystr(path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state)
+    }
+    kernels = [leaf for path, leaf in starts.items() if "start['backbone']['hidden']['k" in path]
+    np.testing.assert_array_equal(kernels[0], leaves['backbone/hidden/kernel'])
+
+
 # What is measured before the first update
 
 

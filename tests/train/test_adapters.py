@@ -128,6 +128,18 @@ def test_another_injection_is_told_what_to_write(run):
             over(file, peft_models.build(NAME, method), source)
 
 
+def test_leaves_of_the_same_shape_that_mean_something_else_are_not_taken(run):
+    # No shape of them shows what alpha is, or whether there is a magnitude beside LoRA's.
+    _, _, source, _, file = run
+    with pytest.raises(UserError, match=r"another way.*policy='dora\(rank=2\)'"):
+        over(file, peft_models.build(NAME, 'dora(rank=2, alpha=4)'), source)
+    lora, dora = (peft_models.build(NAME, f'{method}(rank=2)') for method in ('lora', 'dora'))
+    assert injected_models.same_injected(dora, dora)
+    assert injected_models.same_injected(lora, peft_models.build(NAME, 'lora(alpha=16, rank=2)'))
+    assert not injected_models.same_injected(lora, dora)
+    assert not injected_models.same_injected(lora, peft_models.build(NAME))
+
+
 def test_what_cannot_be_merged_has_to_be_injected(tmp_path):
     recipe, example = small_models.SMALL['vit']
     plain, model = peft_models.build('vit'), peft_models.build('vit', 'prompt(length=2)')
@@ -144,6 +156,36 @@ def test_what_cannot_be_merged_has_to_be_injected(tmp_path):
         over(tmp_path / 'a.safetensors', plain, source)
     loaded, _ = over(tmp_path / 'a.safetensors', model, source)
     np.testing.assert_array_equal(loaded['backbone/prompt'], leaves['backbone/prompt'])
+
+
+ODD = {
+    'injected': [5, ['lora'], [['', 5]], [[5, 'lora']]],
+    'injected_leaves': [5],
+    'backbone': [5],
+    'model': [['convnet']],
+    'example': [5, {'image': 5}],
+    'outputs': ['many', None],
+}
+
+
+@pytest.mark.parametrize(('key', 'value'), [(k, v) for k, values in ODD.items() for v in values])
+def test_a_file_that_tells_in_another_form_is_refused(tmp_path, key, value):
+    said = {'injected': [['', 'lora']], 'injected_leaves': [], 'backbone': 'x'}
+    said |= {'model': {}, 'example': {}, 'outputs': 3}
+    file = tmp_path / 'odd.safetensors'
+    leaves = {'head/bias': np.ones(2, np.float32)}
+    adapters.save(file, leaves, said)
+    assert adapters.read(str(file)).about == said
+    adapters.save(file, leaves, {**said, key: value})
+    with pytest.raises(UserError, match=r'is no file of `launch\.py export'):
+        adapters.read(str(file))
+
+
+def test_a_file_of_a_larger_model_than_there_is_is_refused():
+    leaves = {'head/bias': np.ones(3, np.float32)}
+    saved = adapters.Saved('small.safetensors', leaves, about('lora(rank=2)', {}))
+    with pytest.raises(UserError, match=r"belongs to a model with the leaf 'backbone/.*Export it"):
+        adapters.merged(saved, {})
 
 
 def test_other_files_are_refused(run, tmp_path):
@@ -170,7 +212,8 @@ def test_a_model_as_a_source_is_merged_where_the_target_injects_otherwise(run, a
     if as_shapes:
         given = {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for p, leaf in trained.items()}
     assert injected_models.source_leaves(given, card, model) == given
-    for target in (plain, peft_models.build(NAME, 'dora(rank=3)'), peft_models.build(NAME, 'ia3')):
+    others = ('dora(rank=3)', 'ia3', 'dora(rank=2, alpha=4)')
+    for target in (plain, *(peft_models.build(NAME, other) for other in others)):
         leaves = injected_models.source_leaves(given, card, target)
         assert leaves.keys() == injected_models.flat(plain.shapes()).keys()
     card['config']['source']['uri'] = ''

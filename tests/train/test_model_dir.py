@@ -176,6 +176,32 @@ def test_a_damaged_model_is_told(tmp_path, name):
             read(path)
 
 
+ODD_CARDS = {
+    'config': {'config': 5},
+    'config.source': {'config': {'source': 'x'}},
+    'config.transfer': {'config': {'transfer': ['lora']}},
+    'model': {'model': ['convnet']},
+    'label_names': {'label_names': 10},
+    'outputs': {'outputs': 'ten'},
+}
+
+
+@pytest.mark.parametrize('key', ODD_CARDS)
+def test_a_card_of_another_form_is_told(tmp_path, key):
+    path = model(tmp_path / 'm', **ODD_CARDS[key])
+    with pytest.raises(UserError, match=f'The model {path} is damaged: card.json: {key} is '):
+        load_model(path)
+
+
+def test_a_model_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    path = model(tmp_path / 'm')
+    monkeypatch.setattr('tljax.pretrained.readers.weights.FREE', 0)
+    load_model(path)
+    monkeypatch.setattr('tljax.pretrained.readers.weights.INFLATION', 0)
+    with pytest.raises(UserError, match=f'{path} claims to hold'):
+        load_model(path)
+
+
 def test_a_flipped_bit_in_a_weight_is_told(tmp_path):
     path = model(tmp_path / 'm')
     files = [file for file in path.glob('variables/state/**/*') if file.is_file()]

@@ -121,6 +121,18 @@ def test_averages_go_through_phases_and_frozen_leaves_stay(experiment, tmp_path)
             )
 
 
+def test_statistics_that_a_phase_freezes_are_served_as_they_were_frozen(experiment, tmp_path):
+    # As the leaves around them are, and as a kept prefix has them when it evaluates.
+    probe = [('head/.*', {}), ('.*', None)]
+    policy = [dict(steps=4, rules=[('.*', {})]), dict(rules=probe)]
+    seen = steps_of(experiment(policy, source=True), tmp_path)
+    frozen = [path for path in seen[0][0] if not path.startswith('head/')]
+    assert any((seen[3][0][path] != seen[3][1][path]).any() for path in frozen)
+    for raw, served in seen[4:]:
+        for path in frozen:
+            np.testing.assert_array_equal(served[path], raw[path], err_msg=path)
+
+
 def leaves(workdir):
     return trees.flatten(load_model(workdir / 'model')[0])
 

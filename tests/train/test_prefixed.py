@@ -142,6 +142,34 @@ def test_features_on_disk_are_taken_up_only_if_nothing_changed(tmp_path, monkeyp
     assert ready_with(experiment_of(**keys), monkeypatch) == first  # damaged
 
 
+def table_at(directory):
+    """A table whose features of an example are its number."""
+    shapes = {'feature0': jax.ShapeDtypeStruct((2,), np.float32)}
+
+    def compute(chosen):
+        return {'feature0': np.stack([chosen, chosen], 1).astype(np.float32)}
+
+    return features.Table(shapes, compute, 4, 20, directory, 'a key')
+
+
+def test_two_runs_that_share_a_directory_leave_each_other_alone(tmp_path):
+    first, second = table_at(tmp_path), table_at(tmp_path)
+    for table, chosen in ((first, [0, 1, 2]), (second, [5, 6, 7])):
+        table.ensure(np.array(chosen))
+    for table, chosen in ((first, [0, 1, 2]), (second, [7, 5])):
+        np.testing.assert_array_equal(table.take(np.array(chosen))['feature0'][:, 0], chosen)
+    third = table_at(tmp_path)
+    third.ensure(np.array([5, 6, 8]))
+    np.testing.assert_array_equal(third.take(np.array([8, 6]))['feature0'][:, 1], [8, 6])
+    assert len(list(tmp_path.glob('feature0-*.npy'))) == 1
+
+
+def test_features_of_other_views_are_others(tmp_path, monkeypatch):
+    keys = dict(prefix__cache='on', prefix__dir=str(tmp_path), **AUGMENTED)
+    assert ready_with(experiment_of(prefix__views=2, **keys), monkeypatch)[0] == 60
+    assert ready_with(experiment_of(prefix__views=1, **keys), monkeypatch)[0] == 30
+
+
 @pytest.mark.slow
 def test_a_study_computes_the_features_of_an_example_once(monkeypatch):
     experiment = experiment_of(prefix__cache='on')

@@ -9,7 +9,10 @@ import pytest
 from tljax import config as config_lib
 from tljax import models
 from tljax.errors import UserError
-from tljax.train import sources
+from tljax.train import injected_models, sources
+from tljax.train.model_dir import save_model
+
+INJECTED = {'source': {'uri': 'x'}, 'transfer': {'policy': 'lora'}}
 
 
 @pytest.fixture
@@ -53,6 +56,24 @@ def test_the_sources_own_model_takes_the_place_of_the_configs(config):
     full = sources.with_model(config)
     assert full.model.to_dict() == models.arguments('convnet', widths=(32, 64), hidden=64)
     assert config.model.name == 'source'  # what was given is as it was
+
+
+@pytest.mark.parametrize(
+    ('card', 'said'),
+    [
+        ({}, 'does not tell what model it is'),
+        ({'model': {}}, 'does not tell what model it is'),
+        ({'model': {'name': 'convnet'}, 'config': INJECTED}, 'does not tell'),
+        ({'config': {**INJECTED, 'transfer': {'inject': 5}}}, '5 is no rule'),
+    ],
+)
+def test_a_card_that_tells_too_little_is_refused(config, tmp_path, card, said):
+    bias = {'head': {'bias': np.ones(2, np.float32)}}
+    save_model(tmp_path / 'model', {'params': bias, 'batch_stats': {}}, card)
+    config.source.uri = str(tmp_path)
+    read = injected_models.of_card if 'config' in card else None
+    with pytest.raises(UserError, match=said):
+        read(card) if read else sources.model_of(config.source.uri)
 
 
 def test_the_sources_own_model_needs_a_source(config):

@@ -4,7 +4,7 @@ import pytest
 
 from tljax.errors import UserError
 from tljax.models import Outline
-from tljax.transfer import policies
+from tljax.transfer import peft, policies
 
 PATHS = ['backbone/conv/kernel', 'backbone/conv/bias', 'head/kernel', 'head/bias']
 RULES = [('.*', {})]
@@ -48,6 +48,11 @@ def test_the_rest_is_never_taken_for_a_share():
         ([{'steps': 10, 'rules': RULES}, {'rules': RULES}], 'every phase needs one at least'),
         ([{'steps': 2.5, 'rules': RULES}, {'rules': RULES}], '2.5 steps'),
         ([{'steps': 'half', 'rules': RULES}], "steps is 'half'"),
+        ([{'steps': float('inf'), 'rules': RULES}], 'inf steps'),
+        ([{'steps': 10**400, 'rules': RULES}], '10000000000000000000 steps'),
+        ([{'rules': RULES, 'lr': 1, 0: 1}], 'unknown key 0'),
+        ([{'rules': [('.*', {'lr': float('inf')})]}], 'lr of the rule for'),
+        ('discriminative(rates=(1e400, 1))', 'rates is inf'),
         ([{'rules': ['head/.*']}], "'head/.*' is no rule"),
         ([{'rules': [('.*', 0.1)]}], 'a rule gives None (frozen) or dict'),
         ([{'rules': [('.*', {'rate': 0.1})]}], 'a rule gives None (frozen) or dict'),
@@ -59,6 +64,14 @@ def test_wrong_policies(policy, said):
     with pytest.raises(UserError) as caught:
         policies.phases(policy, 10, OUTLINE)
     assert said in str(caught.value)
+
+
+def test_however_a_policy_is_written_it_is_the_one_that_it_is():
+    for text in ('from_scratch', ' from_scratch ()', '(from_scratch)'):
+        assert policies.is_from_scratch(text)
+        assert not policies.chosen_by_gradients(text)
+    assert policies.chosen_by_gradients("(surgical)(block='auto')")
+    assert peft.chosen('(lora) (rank=2)', ()) == (('', '(lora) (rank=2)'),)
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,13 @@ def test_the_fingerprint_tells_programs_apart():
     assert with_(jnp.tanh).fingerprint() == with_(jnp.tanh).fingerprint()
     assert with_(jnp.tanh).fingerprint() != with_(jnp.sin).fingerprint()
 
+    def closing_over(array):
+        return with_(lambda x: x * array)
+
+    one, two = np.full((1, 3), 1.5, np.float32), np.full((1, 3), 2.5, np.float32)
+    assert closing_over(one).fingerprint() == closing_over(one.copy()).fingerprint()
+    assert closing_over(one).fingerprint() != closing_over(two).fingerprint()
+
 
 def test_flops_are_counted_inside_calls_too():
     def run(x, kernel):

@@ -45,17 +45,17 @@ def set_value(section: ConfigDict, key: str, value: Any, dotted: str, where: str
         raise UserError(f'{where}.{dotted} takes a name or a list of phases, not {value!r}.')
     if isinstance(section[key], tuple) and isinstance(value, list):
         value = tuple(value)
-    if dotted == 'data.holdout':
-        value = float(value)
     try:
-        section[key] = value
+        if value is None:
+            raise TypeError
+        section[key] = float(value) if dotted == 'data.holdout' else value
     except (TypeError, ValueError):
         kind = type(section[key]).__name__
         raise UserError(f'{where}.{dotted} takes {kind}, not {value!r}.') from None
 
 
-def check_values(config: ConfigDict, where: str) -> None:
-    """Checks ranges and choices.
+def check_each(config: ConfigDict, where: str) -> None:
+    """Checks each value by itself: its range, or what there is to choose from.
 
     Raises:
       UserError: names the key, its value and what it takes.
@@ -71,6 +71,15 @@ def check_values(config: ConfigDict, where: str) -> None:
     for key, above in ABOVE.items():
         if key in values and not values[key] < above:
             raise UserError(f'{where}.{key} is {values[key]!r}; it must be below {above:g}.')
+
+
+def check_values(config: ConfigDict, where: str) -> None:
+    """Checks ranges and choices.
+
+    Raises:
+      UserError: names the key, its value and what it takes.
+    """
+    check_each(config, where)
     if config.study.trials > 1 and config.study.lr_low >= config.study.lr_high:
         raise UserError(
             f'{where}.study.lr_low ({config.study.lr_low}) must be below study.lr_high '
@@ -82,6 +91,7 @@ def check_values(config: ConfigDict, where: str) -> None:
             f'{where}.train.batch_size ({config.train.batch_size}) must be a multiple of '
             f'train.accumulate ({config.train.accumulate}).'
         )
+    values = flat(config)
     for key in ('model.name', 'data.name'):
         if not values.get(key):
             raise UserError(f'{where}.{key} is missing: the recipe must name one.')

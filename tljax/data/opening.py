@@ -1,5 +1,6 @@
 """Which form the examples of a set have: chosen by its features, checked against the config."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -135,7 +136,7 @@ def check_normalisation(config: Any, channels: int) -> None:
     """Checks `mean` and `std`.
 
     Raises:
-      UserError: not one number, nor one a channel; or a std that is not positive.
+      UserError: not one number, nor one a channel, or not finite; or a std that is not positive.
     """
     for key in ('mean', 'std'):
         values = config[key]
@@ -144,5 +145,7 @@ def check_normalisation(config: Any, channels: int) -> None:
                 f'config.data.{key} has {len(values)} numbers, but the images have {channels} '
                 'channel(s): give one number, or one a channel.'
             )
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+            raise UserError(f'config.data.{key} is {tuple(values)}; it takes finite numbers.')
         if key == 'std' and not all(value > 0 for value in values):
             raise UserError(f'config.data.std is {tuple(values)}; it must be above 0.')

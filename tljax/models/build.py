@@ -174,8 +174,8 @@ def factory_of(name: str) -> Any:
     Raises:
       UserError: there is no such model.
     """
-    if name not in MODELS:
-        raise UserError(f'config.model.name: no model {name!r}.{nearest(name, MODELS)}')
+    if not isinstance(name, str) or name not in MODELS:
+        raise UserError(f'config.model.name: no model {name!r}.{nearest(str(name), MODELS)}')
     module, _, attribute = MODELS[name].partition(':')
     return getattr(importlib.import_module(module), attribute)
 
@@ -257,6 +257,6 @@ def build(
     model = Model(make)
     try:
         model.shapes()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise UserError(f'config.model: {name} cannot be built so: {error}') from error
     return model

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from tljax import config as config_lib
 from tljax import models
+from tljax.config import checking
 from tljax.data.text import tokenizer
 from tljax.data.text.choosing import DEFAULT
 from tljax.errors import RunError, UserError
@@ -19,6 +20,7 @@ from tljax.transfer.policies import is_from_scratch
 IMAGE = ('image_size', 'resize', 'interpolation', 'channels', 'mean', 'std')
 TEXT = ('tokenizer', 'length')
 KEYS = (*IMAGE, *TEXT)
+RECIPE = 'config:'
 TRAINED = 'bpe('  # a tokenizer that belongs to a recipe's own texts
 
 
@@ -63,8 +65,8 @@ def asked_by_source(config: ConfigDict) -> dict[str, Any]:
     uri = config.source.uri
     if not uri:
         return {}
-    if uri.startswith('config:'):
-        other = applied(config_lib.load(uri.removeprefix('config:')))
+    if uri.startswith(RECIPE):
+        other = applied(config_lib.load(uri.removeprefix(RECIPE)))
         asked = {key: other.data[key] for key in KEYS}
         if own_tokenizer(other):
             asked['tokenizer'] = uri  # told apart by the recipe, wherever its model is kept
@@ -114,10 +116,12 @@ def asked_by_model(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding='utf-8'))['config']['data']
         asked = {key: plain(data[key]) for key in KEYS if key in data}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}  # without a config, or damaged, which is told where the model is loaded
-    if str(asked.get('tokenizer', '')).startswith(TRAINED):
-        del asked['tokenizer']  # on other texts the same words would make another
+    if str(asked.get('tokenizer', '')).startswith((TRAINED, RECIPE)):
+        # On other texts the same words would make another; and a recipe is a program, which only
+        # the user's own config may name.
+        del asked['tokenizer']
     return asked
 
 
@@ -134,15 +138,18 @@ def applied(config: ConfigDict) -> ConfigDict:
       config: of `tljax.config.resolve`; not changed.
 
     Raises:
-      UserError: as for `asked_by_source` and `check_tokenizer`.
+      UserError: as for `asked_by_source` and `check_tokenizer`, or the source's card asks for what
+        no config may have.
     """
     default, full = config_lib.default().data, config.copy_and_resolve_references()
     said = {key for key in KEYS if config.data[key] != default[key]}
     if said & {'mean', 'std'}:
         said |= {'mean', 'std'}  # they belong together
+    where = f'the card of {config.source.uri}'
     for key, value in asked_by_source(config).items():
         if key not in said:
-            full.data[key] = value
+            checking.set_value(full.data, key, value, f'data.{key}', where)
+    checking.check_each(full, where)
     check_tokenizer(full)
     return full
 

@@ -16,12 +16,27 @@ import numpy as np
 from tljax.errors import UserError
 from tljax.models import Model
 from tljax.pretrained.readers import open_weights
-from tljax.train.injected_models import flat, model_of, remedy, without_injected
-from tljax.transfer import Manifest
+from tljax.train.injected_models import (
+    flat,
+    model_of,
+    remedy,
+    same_injected,
+    without_injected,
+)
+from tljax.transfer import Manifest, peft
 from tljax.transfer.manifest import Entry
 
 KEY = 'config.source.peft'
 METADATA = 'tljax_peft'
+INJECT = 'Inject the same here:'
+FORMS = {
+    'injected': list,
+    'injected_leaves': list,
+    'backbone': str,
+    'model': dict,
+    'example': dict,
+    'outputs': int,
+}
 Leaves = Mapping[str, Any]
 
 
@@ -93,10 +108,13 @@ def read(file: str) -> Saved:
     weights = open_weights(Path(file))
     try:
         about = json.loads(weights.metadata[METADATA])
-        known = {'injected', 'injected_leaves', 'backbone', 'model', 'example', 'outputs'}
-        if not isinstance(about, dict) or known - about.keys():
+        if not all(isinstance(about[key], kind) for key, kind in FORMS.items()):
             raise ValueError
-    except (KeyError, TypeError, ValueError):
+        if not all(isinstance(shape, list) for shape in about['example'].values()):
+            raise ValueError
+        for pattern, text in about['injected']:
+            peft.chosen('', [(pattern or '.*', text)])
+    except (KeyError, TypeError, ValueError, RecursionError, UserError):
         raise UserError(
             f'{KEY}: {file} is no file of `launch.py export --format=peft`. A whole model is given '
             'as config.source.uri.'
@@ -127,6 +145,11 @@ def over(
     shapes = flat(model.shapes())
     injected = set(model.outline().injected)
     check_backbone(saved, {path: loaded.get(path) for path in shapes.keys() - injected})
+    if injected and not same_injected(model_of(saved.about), model):
+        raise UserError(
+            f'{KEY}: {saved.file} was trained with leaves that were injected in another way, so '
+            f'that they would not compute the same. {INJECT} {remedy(saved.about["injected"])}.'
+        )
     leaves: Leaves = saved.leaves if injected else merged(saved, loaded)
     given = fitting(saved, leaves, shapes, manifest)
     return {**loaded, **given}, planned(saved, manifest, given)
@@ -153,12 +176,16 @@ def check_backbone(saved: Saved, loaded: Leaves) -> None:
 def merged(saved: Saved, loaded: Leaves) -> dict[str, Any]:
     """The source's and the saved leaves as those of the plain architecture."""
     own = model_of(saved.about)
+    absent = sorted(flat(own.shapes()).keys() - {**loaded, **saved.leaves}.keys())
+    if absent:
+        raise UserError(
+            f'{KEY}: {saved.file} says that it belongs to a model with the leaf {absent[0]!r}, '
+            'which neither it nor the source holds. Export it again.'
+        )
     try:
         leaves = without_injected(own, {**loaded, **saved.leaves})
     except UserError as error:
-        raise UserError(
-            f'{KEY}: {error} Inject the same here: {remedy(saved.about["injected"])}.'
-        ) from error
+        raise UserError(f'{KEY}: {error} {INJECT} {remedy(saved.about["injected"])}.') from error
     return {path: np.asarray(leaf) for path, leaf in leaves.items()}
 
 

@@ -13,7 +13,7 @@ from tljax.train.average_members import Kitchen, Leaves, Member, beginning, chec
 from tljax.train.experiment import Variables
 from tljax.train.export import tokenizer_of
 from tljax.train.model_dir import save_model
-from tljax.train.workdir import claim, read_json, write_json
+from tljax.train.workdir import claim, hold, read_json, write_json
 from tljax.transfer import averaging
 
 SHARES = tuple(step / 10 for step in range(11))  # that `interpolate(share='best')` tries
@@ -120,6 +120,9 @@ def average(directories: Sequence[Path], method: str, workdir: Path) -> dict[str
         'tried': [kitchen.as_metric(entry) for entry in made.tried],
         'validation': kitchen.validation(leaves),
     }
+    hold(workdir, 'average')
+    if (done := finished(workdir, asked)) is not None:  # by another process, meanwhile
+        return done
     keep(workdir, members, kitchen.nested(leaves), record, directories[0])
     return record
 

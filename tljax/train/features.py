@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,6 +61,7 @@ class Table:
         self.row = np.full(length, -1, np.int32)  # of each example, -1 where it isn't known
         self.arrays = {name: np.empty((0, *s.shape), s.dtype) for name, s in shapes.items()}
         self.directory, self.key = directory, key
+        self.mark = ''  # in the names of the files that are written now
         self.seconds_each = 0.0  # what an example took to compute
         self._load()
 
@@ -86,23 +88,26 @@ class Table:
         return {name: array[rows] for name, array in self.arrays.items()}
 
     def _room(self, count: int) -> dict[str, np.ndarray]:
-        """Arrays for so many examples, those that are known copied in."""
-        made = {}
+        """Arrays for so many examples, those that are known copied in.
+
+        In files of their own: another process, or table, may be reading those that are there.
+        """
+        made, self.mark = {}, secrets.token_hex(8)
         for name, old in self.arrays.items():
             shape = (count, *self.shapes[name].shape)
             if self.directory is None:
                 made[name] = np.empty(shape, old.dtype)
             else:
-                file = self._file(name, count)
+                file = self._file(name, self.mark)
                 raw = np.lib.format.open_memmap(file, 'w+', np.uint8, self._bytes(shape, old.dtype))
                 made[name] = raw.view(old.dtype).reshape(shape)
             made[name][: len(old)] = old
         return made
 
-    def _file(self, name: str, count: int) -> Path:
+    def _file(self, name: str, mark: str) -> Path:
         assert self.directory is not None
         self.directory.mkdir(parents=True, exist_ok=True)
-        return self.directory / f'{name}-{count}.npy'
+        return self.directory / f'{name}-{mark}.npy'
 
     @staticmethod
     def _bytes(shape: Sequence[int], dtype: Any) -> tuple[int]:
@@ -119,11 +124,12 @@ class Table:
             while not isinstance(base, np.memmap):
                 base = base.base  # type: ignore[assignment]
             base.flush()
-        np.save(self._file('examples', count), examples.astype(np.int32))
-        write_json(self.directory / 'features.json', {'key': self.key, 'count': count})
+        np.save(self._file('examples', self.mark), examples.astype(np.int32))
+        said = {'key': self.key, 'count': count, 'mark': self.mark}
+        write_json(self.directory / 'features.json', said)
         for file in self.directory.glob('*.npy'):
-            if not file.stem.endswith(f'-{count}'):
-                file.unlink()
+            if not file.stem.endswith(f'-{self.mark}'):
+                file.unlink(missing_ok=True)
 
     def _load(self) -> None:
         """Takes up what lies in the directory, if it is of the same key and whole."""
@@ -133,15 +139,15 @@ class Table:
             said = json.loads((self.directory / 'features.json').read_text())
             if said['key'] != self.key:
                 return
-            count, arrays = said['count'], {}
+            count, mark, arrays = said['count'], str(said['mark']), {}
             for name, shape in self.shapes.items():
-                raw = np.lib.format.open_memmap(self._file(name, count), 'r')
+                raw = np.lib.format.open_memmap(self._file(name, mark), 'r')
                 arrays[name] = raw.view(shape.dtype).reshape((count, *shape.shape))
-            examples = np.load(self._file('examples', count))
-        except (OSError, ValueError, KeyError, TypeError):
+            row = np.full_like(self.row, -1)
+            row[np.load(self._file('examples', mark))] = np.arange(count, dtype=np.int32)
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
             return  # half of it is there: it is computed again
-        self.arrays = arrays
-        self.row[examples] = np.arange(count, dtype=np.int32)
+        self.arrays, self.row = arrays, row
 
 
 class FeatureFeed(Feed):

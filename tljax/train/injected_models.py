@@ -5,10 +5,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from tljax import models, trees
 from tljax.errors import UserError
 from tljax.models import Model
+from tljax.models.build import streams
 from tljax.transfer import peft
 
 KINDS = {'image': np.uint8, 'audio': np.float32}  # of an example's parts; others are int32
@@ -46,12 +48,22 @@ def model_of(about: Mapping[str, Any]) -> Model:
 
 
 def of_card(card: Mapping[str, Any]) -> Model | None:
-    """The model with injected leaves that a card tells of; None if nothing was injected."""
+    """The model with injected leaves that a card tells of; None if nothing was injected.
+
+    Raises:
+      UserError: it does not tell enough.
+    """
     pairs = chosen_by(card)
     if not pairs:
         return None
-    outputs = card.get('outputs', len(card['label_names']))
-    return model_of({**card, 'injected': pairs, 'outputs': outputs})
+    try:
+        outputs = card.get('outputs') or len(card['label_names'])
+        return model_of({**card, 'injected': pairs, 'outputs': outputs})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f'The card of a model with injected leaves does not tell what model it is ({error!r}). '
+            'Train it again, or fetch another copy of it.'
+        ) from error
 
 
 def source_leaves(leaves: Leaves, card: Mapping[str, Any], target: Model) -> dict[str, Any]:
@@ -71,8 +83,11 @@ def source_leaves(leaves: Leaves, card: Mapping[str, Any], target: Model) -> dic
     if own is None:
         return dict(leaves)
     shapes = flat(target.shapes())
-    injected = own.outline().injected
-    if all(p in shapes and tuple(shapes[p].shape) == tuple(leaves[p].shape) for p in injected):
+    fits = [
+        path in shapes and tuple(shapes[path].shape) == tuple(leaves[path].shape)
+        for path in own.outline().injected
+    ]
+    if all(fits) and same_injected(own, target):
         return dict(leaves)
     try:
         return without_injected(own, leaves)
@@ -80,6 +95,22 @@ def source_leaves(leaves: Leaves, card: Mapping[str, Any], target: Model) -> dic
         raise UserError(
             f'config.source.uri: {error} Inject the same here: {remedy(chosen_by(card))}.'
         ) from error
+
+
+def same_injected(own: Model, target: Model) -> bool:
+    """Whether injected leaves of a model mean the same in another one, if their shapes fit."""
+    there = treatments(target)
+    return all(there.get(path) == kind for path, kind in treatments(own).items())
+
+
+def treatments(model: Model) -> dict[str, tuple[type, float | None]]:
+    """By path of each module with injected leaves, its class and what no shape of them shows."""
+    module = nnx.eval_shape(lambda: model.make(streams(jax.random.key(0))))
+    return {
+        '/'.join(map(str, keys)): (type(child), getattr(child, 'lora_scale', None))
+        for keys, child in nnx.iter_modules(module)
+        if any(type(value) is peft.Injected for value in vars(child).values())
+    }
 
 
 def without_injected(model: Model, leaves: Leaves) -> dict[str, Any]:

@@ -13,11 +13,16 @@ import jax
 
 from tljax import trees
 from tljax.errors import UserError
+from tljax.pretrained.readers.orbax_directory import held
+from tljax.pretrained.readers.weights import check_size
 from tljax.train import storage
 from tljax.train.placing import agreed
 from tljax.train.storage import DamagedError, Record
 
 VARIABLES = 'variables'
+# Of a card: the kinds of what readers look into, and the sections of `config` that they do.
+FORMS = {'model': dict, 'example': dict, 'label_names': list, 'outputs': int}
+SECTIONS = ('source', 'transfer', 'data')
 
 
 def save_model(
@@ -89,6 +94,8 @@ def load_model(directory: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     path, record, card = _open(directory)
     try:
         storage.verify(path / VARIABLES, record)
+        claimed = sum(trees.nbytes(leaf.stored()) for leaf in record.leaves.values())
+        check_size(claimed, held(path / VARIABLES), path)
         flat = storage.read_arrays(path / VARIABLES, record)
     except DamagedError as error:
         raise _damaged(directory, str(error)) from error
@@ -139,6 +146,28 @@ def flat_paths(named: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def check_card(card: Any) -> None:
+    """Checks that what a card tells has the form that readers rely on; it may tell little.
+
+    Raises:
+      DamagedError: it hasn't.
+
+    >>> check_card({'title': 'digits', 'config': {'data': {'mean': [0.5]}}})
+    """
+    if not isinstance(card, dict):
+        raise DamagedError('card.json is no JSON object')
+    config = card.get('config') or {}
+    sections = config.items() if isinstance(config, dict) else ()
+    forms: list[tuple[str, Any, type | tuple[type, ...]]] = [
+        ('config', config, dict),
+        *((f'config.{key}', value, dict) for key, value in sections if key in SECTIONS),
+        *((key, card[key], kind) for key, kind in FORMS.items() if key in card),
+    ]
+    for key, value, kind in forms:
+        if not isinstance(value, kind):
+            raise DamagedError(f'card.json: {key} is {value!r:.80}')
+
+
 def _open(directory: str | Path) -> tuple[Path, Record, dict[str, Any]]:
     """Where the model really is, its record and its card."""
     path = Path(directory).absolute()
@@ -152,8 +181,7 @@ def _open(directory: str | Path) -> tuple[Path, Record, dict[str, Any]]:
         )
     try:
         card = json.loads((path / 'card.json').read_text(encoding='utf-8'))
-        if not isinstance(card, dict):
-            raise DamagedError('card.json is no JSON object')
+        check_card(card)
         record = storage.read_record(path / VARIABLES)
     except (ValueError, OSError, RecursionError) as error:
         raise _damaged(directory, f'card.json: {storage.first_line(error)}') from error

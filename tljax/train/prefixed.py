@@ -200,13 +200,13 @@ class PhaseRunner:
         return features.FeatureFeed(table, chosen, feed.mesh, place, feed.at_once, views)
 
     def _key(self, name: str, cut: prefix.Cut, constant: Any, feed: Feed) -> str:
-        """Tells features apart: by weights, data, preprocessing, program and dtype."""
+        """Tells features apart: by weights, data, preprocessing, views, program and dtype."""
         assert self.kept is not None
         data = self.experiment.data
         held = feed.split.arrays().values() if feed.split.in_memory else ()
         return features.digest(
             f'{name} {data.full_name} {data.record(self.experiment.config.seed)}',
-            f'{self.experiment.config.data} {self.kept.dtype} {jax.__version__}',
+            f'{self.experiment.config.data} {self.kept.dtype} {feed.views} {jax.__version__}',
             cut.fingerprint(),
             feed.split.labels(),
             *held,

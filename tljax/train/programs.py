@@ -24,6 +24,7 @@ class PhaseProgram:
       make_step: the step for a loss, `loss_of` or what is left of it behind a frozen prefix.
       reference: what regularisers need beside the model, as shapes.
       ema: decay of the moving averages that are evaluated and saved; 0 keeps none.
+      loaded: path -> array, what a run begins with of its source.
     """
 
     phase: policies.Phase
@@ -33,6 +34,7 @@ class PhaseProgram:
     make_step: Callable[[step_lib.LossOf], step_lib.Step]
     reference: Any = dataclasses.field(default_factory=dict)
     ema: float = 0.0
+    loaded: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def step(self) -> step_lib.Step:
@@ -66,9 +68,17 @@ class PhaseProgram:
         """The state at the boundary between the phase before and this one."""
         trainable, _ = self.split(params)
         opt_state = state_lib.carry_over(state.opt_state, self.tx.init(trainable))
+        opt_state = regularizers.restarted(opt_state, self.loaded)
         ema = state.ema
         if ema is not None:
-            ema = {**ema, 'params': state_lib.carry_over(ema['params'], trainable)}
+            modules = step_lib.frozen_modules(self.decisions, state.batch_stats)
+            still = {p: p.rpartition('/')[0] in modules for p in trees.flatten(state.batch_stats)}
+            frozen, _ = trees.partition(state.batch_stats, still)
+            _, moving = trees.partition(ema['batch_stats'], still)
+            ema = {
+                'params': state_lib.carry_over(ema['params'], trainable),
+                'batch_stats': trees.combine(frozen, moving),
+            }
         return dataclasses.replace(state, trainable=trainable, opt_state=opt_state, ema=ema)
 
 
@@ -101,7 +111,9 @@ def program(experiment: Experiment, phase: policies.Phase) -> PhaseProgram:
         )
 
     shapes = regularizers.reference_shapes(experiment)
-    return PhaseProgram(phase, decisions, tx, loss_of, make_step, shapes, config.optim.ema)
+    return PhaseProgram(
+        phase, decisions, tx, loss_of, make_step, shapes, config.optim.ema, experiment.loaded
+    )
 
 
 def compiled_eval(experiment: Experiment):

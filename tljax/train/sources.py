@@ -187,7 +187,10 @@ def model_of(uri: str, *, quiet: bool = False) -> dict[str, Any]:
         return models.arguments(found.model, **found.arguments)
     directory = inputs.model_at(uri)
     assert directory is not None
-    return dict(load_card(directory)['model'])
+    card = load_card(directory)
+    if 'name' not in card.get('model', {}):
+        raise UserError(f'The card of {directory} does not tell what model it is. Name it.')
+    return dict(card['model'])
 
 
 def with_model(config: ConfigDict, *, quiet: bool = False) -> ConfigDict:

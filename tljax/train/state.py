@@ -62,8 +62,8 @@ def create(
 def served(state: TrainState) -> tuple[trees.Tree, trees.Tree]:
     """The trainable half and the batch statistics that are evaluated and saved.
 
-    The moving averages where they are kept. A leaf that a later phase froze is as it was frozen,
-    which is what its average would go to.
+    The moving averages where they are kept. A leaf that a later phase froze, statistics among them,
+    is as it was frozen, which is what its average would go to.
     """
     if state.ema is None:
         return state.trainable, state.batch_stats

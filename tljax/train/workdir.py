@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from tljax import config as config_lib
 from tljax.errors import UserError
+from tljax.train import lock
+from tljax.train.placing import agreed
 
 
 def check(workdir: Path, config: ConfigDict, command: str) -> None:
@@ -17,11 +19,13 @@ def check(workdir: Path, config: ConfigDict, command: str) -> None:
 
     Raises:
       UserError: it holds a run of another config (the differing keys are named) or of another
-        command, or cannot be written.
+        command, or another process runs there, or it cannot be written.
     """
     path = workdir / 'config.json'
     if path.exists():
         check_claim(path, config, command)
+    if jax.process_count() == 1:
+        lock.check(workdir)
     existing = next(parent for parent in (workdir, *workdir.absolute().parents) if parent.exists())
     probe = existing / f'.tljax-{os.getpid()}'
     try:
@@ -34,21 +38,42 @@ def check(workdir: Path, config: ConfigDict, command: str) -> None:
 def claim(workdir: Path, config: ConfigDict, command: str) -> None:
     """Makes the workdir this config's, when the config has been found to fit.
 
+    Until this process ends no other may claim it.
+
     Raises:
       UserError: as for `check`.
     """
-    check(workdir, config, command)
     content = {
         'command': command,
         'config': config_lib.plain(config),
         'fingerprint': config_lib.fingerprint(config),
     }
+    hold(workdir, command)
+    check(workdir, config, command)
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
         if not (workdir / 'config.json').exists():
             write_json(workdir / 'config.json', content)
     except OSError as error:
         raise _unwritable(workdir, error) from error
+
+
+def hold(workdir: Path, command: str) -> None:
+    """Keeps other processes out of a workdir; of several of one job, the first one does it.
+
+    Raises:
+      UserError: another process runs there, or it cannot be written.
+    """
+    refused: UserError | None = None
+    if jax.process_index() == 0:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            lock.hold(workdir, command)
+        except UserError as error:
+            refused = error
+        except OSError as error:
+            refused = _unwritable(workdir, error)
+    if not agreed(refused is None):
+        raise refused or lock.in_use(workdir)
 
 
 def _unwritable(workdir: Path, error: OSError) -> UserError:
@@ -116,9 +141,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON whole or not at all; with several processes, the first one writes."""
+    """Writes JSON whole or not at all; with several processes, the first one writes.
+
+    Other runs may write the same file, as where features are kept: each first has its own.
+    """
     if jax.process_index() != 0:
         return
-    partial = path.with_name(path.name + '.partial')
+    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
     partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + '\n')
     os.replace(partial, path)

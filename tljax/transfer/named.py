@@ -5,6 +5,7 @@ that were injected are trained with the stage they lie in; policies that choose 
 the injected ones beside them.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -251,6 +252,7 @@ def number(name: str, value: Any, takes: str, fits: Callable[[float], bool]) -> 
     Raises:
       UserError: it is none, or does not.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    if not real or not fits(value) or not abs(value) < math.inf:
         raise UserError(f'{KEY}: {name} is {value!r}; it takes {takes}.')
     return float(value)

@@ -15,6 +15,8 @@ from tljax.models import Outline
 from tljax.transfer import peft
 from tljax.transfer.named import KEY, POLICIES
 
+MOST_STEPS = 2**31
+LARGEST = 1e30  # of a multiplier
 KNOWN = {**POLICIES, **peft.POLICIES}
 
 
@@ -114,15 +116,22 @@ def settled(policy: Any, gradients: Callable[[], Sequence[float]]) -> Any:
 
 def chosen_by_gradients(policy: Any) -> bool:
     """Whether a policy's block is chosen when training begins."""
-    if not isinstance(policy, str) or not policy.strip().startswith('surgical'):
+    if not isinstance(policy, str):
         return False
-    name, arguments = calls.parse(policy, KNOWN, KEY)
+    name, arguments = calls.read(policy, KEY)
     return name == 'surgical' and arguments.get('block') == 'auto'
 
 
 def is_from_scratch(policy: Any) -> bool:
-    """Whether a policy takes nothing from the source."""
-    return isinstance(policy, str) and policy.strip().partition('(')[0] == 'from_scratch'
+    """Whether a policy takes nothing from the source.
+
+    Raises:
+      UserError: it is text, and not written as a name or a call.
+
+    >>> is_from_scratch('from_scratch'), is_from_scratch(' from_scratch ()'), is_from_scratch([])
+    (True, True, False)
+    """
+    return isinstance(policy, str) and calls.read(policy, KEY)[0] == 'from_scratch'
 
 
 def check_phase(phase: Any, where: str) -> None:
@@ -130,13 +139,16 @@ def check_phase(phase: Any, where: str) -> None:
     if not isinstance(phase, Mapping) or not phase.get('rules'):
         raise UserError(f'{where} must be dict(steps=..., rules=[...]), not {phase!r}.')
     if unknown := set(phase) - {'steps', 'rules'}:
-        raise UserError(f'{where}: unknown key {min(unknown)!r}; known: steps, rules.')
+        raise UserError(f'{where}: unknown key {min(unknown, key=str)!r}; known: steps, rules.')
     steps = phase.get('steps')
     if steps is not None:
         if isinstance(steps, bool) or not isinstance(steps, int | float):
             raise UserError(f'{where}.steps is {steps!r}; it takes a number of steps, or a share.')
-        if not steps > 0 or (steps > 1 and steps != int(steps)):
-            raise UserError(f'{where}.steps: {steps} steps; every phase needs one at least.')
+        if not 0 < steps < MOST_STEPS or (steps > 1 and steps != int(steps)):
+            raise UserError(
+                f'{where}.steps: {steps!s:.20} steps; every phase needs one at least, a whole '
+                'number of them, or a share below 1.'
+            )
     check_rules(phase['rules'], where)
 
 
@@ -178,7 +190,8 @@ def check_rules(rules: Any, where: str) -> None:
                 '(frozen) or dict(lr=..., wd=...), multipliers of optim.lr and optim.weight_decay.'
             )
         for key, number in value.items():
-            if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 0:
+            real = isinstance(number, int | float) and not isinstance(number, bool)
+            if not real or not 0 <= number < LARGEST:
                 raise UserError(
                     f'{where}.rules: {key} of the rule for {rule[0]!r} is {number!r}; it takes a '
                     'number, 0 or more.'

@@ -174,7 +174,7 @@ def chosen(policy: Any, rules: Sequence[Any]) -> tuple[tuple[str, str], ...]:
     >>> chosen('full', [('.*/query', 'lora')])
     (('.*/query', 'lora'),)
     """
-    for rule in rules:
+    for rule in rules if isinstance(rules, list | tuple) else [rules]:
         pair = isinstance(rule, list | tuple) and len(rule) == 2
         if not pair or not all(isinstance(part, str) and part for part in rule):
             raise UserError(
@@ -182,7 +182,7 @@ def chosen(policy: Any, rules: Sequence[Any]) -> tuple[tuple[str, str], ...]:
                 "module paths and a method, such as ('.*/attention/query', 'lora(rank=4)')."
             )
     pairs = [(pattern, method) for pattern, method in rules]
-    is_method = isinstance(policy, str) and policy.strip().partition('(')[0].strip() in METHODS
+    is_method = isinstance(policy, str) and calls.read(policy, named.KEY)[0] in METHODS
     return (*pairs, *([('', policy)] if is_method else []))
 
 

@@ -1,11 +1,13 @@
 """Cuts a traced program where what depends on something trained begins."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 from tljax.transfer.prefix.kinds import TRAINED, Kind, Kinds, Live, Rows, Same, shape_of
@@ -102,9 +104,16 @@ class Cut:
         return jax.tree.unflatten(self.program.outputs, leaves)
 
     def fingerprint(self) -> str:
-        """The text of the prefix's operations: other operations, other features."""
+        """The text of the prefix's operations: other operations, other features.
+
+        With a sum of each array that it closes over, whose numbers are no text of it.
+        """
         names: dict[core.Var, int] = {}
         lines = [f'{var.aval}' for var in self.program.jaxpr.invars]
+        read_here = {var for eqn in self.before for var in variables(eqn.invars)}
+        for var, value in self.program.constants().items():
+            if var in read_here:
+                lines.append(f'{names.setdefault(var, len(names))} is {digest(value)}')
         for eqn in self.before:
             given = [
                 repr(a.val) if isinstance(a, core.Literal) else names.setdefault(a, len(names))
@@ -180,6 +189,13 @@ def cut(
         suffix_flops=flops(rest),
         ended_by=ended_by(after, kinds),
     )
+
+
+def digest(value: Any) -> str:
+    """Hexadecimal sha256 of an array, or of random keys."""
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        value = jax.random.key_data(value)
+    return hashlib.sha256(np.asarray(value).tobytes()).hexdigest()
 
 
 def axis_of(kind: Kind) -> int:

@@ -1,6 +1,7 @@
 """Regularisers for transfer: loss terms, mixed examples, gradients, normalisations."""
 
 from tljax.transfer.regularizers.base import KEY, Regularizer
+from tljax.transfer.regularizers.l2_sp import restarted
 from tljax.transfer.regularizers.objective import Setting, make
 from tljax.transfer.regularizers.setup import (
     REGULARIZERS,
@@ -21,5 +22,6 @@ __all__ = [
     'outfit',
     'parse',
     'reference_shapes',
+    'restarted',
     'without_second_head',
 ]

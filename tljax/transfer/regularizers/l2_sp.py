@@ -1,5 +1,6 @@
 """L2-SP: the source as the starting point that the parameters are drawn back to."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,29 @@ class StartState(NamedTuple):
     """The parameters before their first update."""
 
     start: Any
+
+
+def restarted(opt_state: Any, loaded: Mapping[str, Any]) -> Any:
+    """An optimiser state at the beginning of a phase, its starts those of the whole run.
+
+    A leaf that no phase has frozen before has its start already; one that was trained, then frozen
+    and is trained again would start where it has got to.
+
+    Args:
+      opt_state: with or without a `StartState` in it.
+      loaded: path -> array, what the run began with of its source.
+    """
+
+    def of_run(node: Any) -> Any:
+        if not isinstance(node, StartState):
+            return node
+        return StartState(
+            trees.map_with_path(
+                lambda path, leaf: jnp.asarray(loaded.get(path, leaf), leaf.dtype), node.start
+            )
+        )
+
+    return jax.tree.map(of_run, opt_state, is_leaf=lambda node: isinstance(node, StartState))
 
 
 def l2_sp(*, alpha: float = 0.1, beta: float = 0.01) -> Regularizer:

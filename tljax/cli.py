@@ -21,7 +21,7 @@ from tljax.flags import (
     resolved,
     workdir_of,
 )
-from tljax.process import set_up_jax, set_up_logging
+from tljax.process import keep_memory, set_up_jax, set_up_logging
 
 
 def train() -> None:
@@ -225,6 +225,7 @@ def main(argv: list[str]) -> int:
             return 0
         parse([argv[0], *argv[2:]], argv[1])
         set_up_logging()
+        keep_memory()
         set_up_jax()
         command()
     except UserError as error:

@@ -1,5 +1,6 @@
-"""The process that a command runs in: its logging, compilation cache and place in a cluster job."""
+"""The process that a command runs in: logging, memory, compiled programs, place in a cluster job."""
 
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from absl import logging
 
 from tljax.errors import UserError
 from tljax.flags import FLAGS
+
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of malloc.h
 
 
 def set_up_logging() -> None:
@@ -37,6 +40,23 @@ def quiet_about_closed_loops(unraisable: Any) -> None:
     """
     if str(unraisable.exc_value) != 'Event loop is closed':
         sys.__unraisablehook__(unraisable)
+
+
+def keep_memory() -> bool:
+    """Lets the process keep memory that it has freed, for what it allocates next.
+
+    XLA on a CPU allocates its temporary buffers anew for every call of a program. glibc takes those
+    of 32 MB and more from the system each time, page by page, and so it does on every thread that
+    is not the main one: up to half of the time of a training step. See benchmarks/README.md.
+
+    Returns:
+      Whether the C library is one that can be told so (glibc).
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform == 'linux' else None
+    if mallopt is None:
+        return False
+    # One arena, since only the main one can hold large blocks.
+    return all([mallopt(M_ARENA_MAX, 1), mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1)])
 
 
 def set_up_jax() -> None:

@@ -1,4 +1,4 @@
-"""The process that a command runs in: logging, memory, compiled programs, place in a cluster job."""
+"""The process that a command runs in: logging, memory, compiled programs, cluster job."""
 
 import ctypes
 import os

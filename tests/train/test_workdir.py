@@ -108,3 +108,15 @@ def test_without_locks_on_the_file_system_a_run_goes_on(tmp_path, config, monkey
     check(tmp_path, config, 'train')
     claim(tmp_path, config, 'train')
     assert (tmp_path / 'config.json').exists()
+
+
+@pytest.mark.parametrize('command', ['train', 'compare'])
+def test_what_studies_alone_read_is_no_other_run(tmp_path, config, command):
+    claim(tmp_path, config, command)
+    config.study.seeds, config.rank.by, config.tune.budget = 7, 'knn', 100
+    if command == 'train':
+        check(tmp_path, config, command)
+    config.optim.lr = 0.5
+    with pytest.raises(UserError, match=r'optim.lr: 0.001 -> 0.5') as told:
+        check(tmp_path, config, command)
+    assert ('study.seeds' in str(told.value)) == (command == 'compare')

@@ -13,6 +13,9 @@ from tljax.errors import UserError
 from tljax.train import lock
 from tljax.train.placing import agreed
 
+# Sections that one run does not read: of `compare`, `rank` and `tune`.
+OF_STUDIES = ('rank.', 'study.', 'tune.')
+
 
 def check(workdir: Path, config: ConfigDict, command: str) -> None:
     """Checks, before any work, that a run may have this workdir; writes nothing that stays.
@@ -81,7 +84,10 @@ def _unwritable(workdir: Path, error: OSError) -> UserError:
 
 
 def check_claim(path: Path, config: ConfigDict, command: str) -> None:
-    """Compares the config.json of a workdir with a config and a command."""
+    """Compares the config.json of a workdir with a config and a command.
+
+    A model that was trained is the same whatever the studies' sections say.
+    """
     held = read_json(path)
     if held.get('command') != command:
         raise UserError(
@@ -91,6 +97,8 @@ def check_claim(path: Path, config: ConfigDict, command: str) -> None:
     if held.get('fingerprint') == config_lib.fingerprint(config):
         return
     changed = config_lib.differences(held.get('config', {}), config)
+    if command in ('train', 'average'):
+        changed = [line for line in changed if not line.startswith(OF_STUDIES)]
     if not changed:
         return
     raise UserError(

@@ -90,6 +90,9 @@ def number(value: float) -> str:
 
 def header(doc: str | None) -> None:
     """Prints what is measured, and on what."""
+    from tljax.process import keep_memory
+
+    keep_memory()  # as launch.py does; what is beside tljax in the process has it too
     print((doc or '').splitlines()[0])
     print(environment(), flush=True)
 

@@ -29,8 +29,8 @@ from tljax.study.statistics import interval
 from tljax.train import experiment as experiment_lib
 from tljax.train import sources
 
-SMALL = dict(seeds=5, minilm_steps=30, speed_steps=10, speed_repeats=3)
-FULL = dict(seeds=10, minilm_steps=100, speed_steps=50, speed_repeats=5)
+SMALL = dict(seeds=10, minilm_seeds=5, minilm_steps=30, speed_steps=10, speed_repeats=3)
+FULL = dict(seeds=10, minilm_seeds=10, minilm_steps=100, speed_steps=50, speed_repeats=5)
 RECIPES = {'newsgroups': 'configs/text/spam.py:real', 'MiniLM': 'configs/text/spam.py:minilm'}
 WORK = Path(os.environ.get('TLJAX_WORK', 'runs/text'))
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)
@@ -42,6 +42,10 @@ def config_of(name: str, chosen: Any) -> Any:
     config.study.seeds = chosen.seeds
     if name == 'MiniLM':
         config.train.steps = chosen.minilm_steps
+        config.study.seeds = chosen.minilm_seeds
+        if chosen.size == 'small':  # most of the time would go into validation and trials
+            config.data.holdout = 80
+            config.study.update(trials=3, tuning_seeds=1, eval_points=2)
     return applied(config_lib.resolve(config))
 
 

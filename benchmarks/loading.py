@@ -159,7 +159,9 @@ def alone(folder: str, row: str) -> None:
     from orbax.checkpoint import v1 as ocp  # noqa: F401
 
     from tljax import pretrained  # noqa: F401
+    from tljax.process import keep_memory
 
+    keep_memory()  # as launch.py does
     for module in ('torch', 'h5py'):
         if has(module):
             __import__(module)

@@ -113,7 +113,7 @@ def read(file: str) -> Saved:
         if not all(isinstance(shape, list) for shape in about['example'].values()):
             raise ValueError
         for pattern, text in about['injected']:
-            peft.chosen('', [(pattern or '.*', text)])
+            peft.chosen('full', [(pattern or '.*', text)])
     except (KeyError, TypeError, ValueError, RecursionError, UserError):
         raise UserError(
             f'{KEY}: {file} is no file of `launch.py export --format=peft`. A whole model is given '

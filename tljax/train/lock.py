@@ -67,7 +67,8 @@ def check(directory: Path) -> None:
     """
     if is_held(directory.resolve()):
         return
-    with contextlib.suppress(FileNotFoundError, PermissionError), open(directory / FILE) as file:
+    unlocked = FileNotFoundError, NotADirectoryError, PermissionError
+    with contextlib.suppress(*unlocked), open(directory / FILE) as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:

@@ -16,7 +16,8 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What is left out of all tests is left out of the quick ones."""
+    """What is left out of all tests is left out of the quick ones; the longest files come first."""
+    items.sort(key=lambda item: ('end_to_end' not in item.nodeid, 'notebooks' not in item.nodeid))
     for item in items:
         if item.get_closest_marker('matrix'):
             item.add_marker('slow')

@@ -7,6 +7,8 @@ import pytest
 
 from tljax.study.runs import evaluation_steps
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     '--config=configs/digits.py',
     '--config.train.steps=40',
@@ -70,7 +72,13 @@ def test_a_second_call_reuses_every_run(launch, source, compared):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT], ids=['kill', 'ctrl-c'])
+@pytest.mark.parametrize(
+    'number',
+    [
+        pytest.param(signal.SIGKILL, id='kill', marks=pytest.mark.matrix),
+        pytest.param(signal.SIGINT, id='ctrl-c'),
+    ],
+)
 def test_a_stopped_study_goes_on_and_finds_the_same(launch, source, compared, tmp_path, number):
     workdir = tmp_path / 'run'
     arguments = ('compare', *SMALL, source, f'--workdir={workdir}')

@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_refused(launch, trained, sources, words, tmp_path)
     assert 'card.json' in said
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_compared_with_scratch_which_gets_nothing_injected(launch, words, tmp_path):
     workdir = tmp_path / 'compare'
     launch.ok(

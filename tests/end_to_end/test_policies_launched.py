@@ -62,7 +62,7 @@ def test_surgery_on_the_block_that_gradients_choose(launch, words, source, tmp_p
             assert np.array_equal(leaf, before[path]) != path.startswith(trained), path
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_adapted_statistics_are_not_the_sources(launch, words, source, tmp_path):
     arguments = ('--config.transfer.adapt_norm', '--config.transfer.policy=linear_probe')
     launch.ok('train', *words, *arguments)
@@ -90,7 +90,7 @@ def test_inspect_prints_the_plan(launch, words):
         assert word in said
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_from_scratch_does_not_even_train_the_source(launch, tmp_path):
     workdir = tmp_path / 'run'
     policy = '--config.transfer.policy=from_scratch'

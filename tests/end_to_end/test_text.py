@@ -53,7 +53,7 @@ def test_spam(launch, model, tmp_path):
 
 @pytest.mark.slow
 def test_next_word(launch, model, tmp_path):
-    source = model(NEXT)
+    source = model(NEXT, '--config.data.train=train[:5%]')
     taught = (NEXT, *FEW, f'--config.source.uri={source}')
     done = launch.ok('compare', *taught, *STUDY, f'--workdir={tmp_path}/compare')
     assert 'test log_perplexity at the end' in done.stdout

@@ -162,7 +162,7 @@ def test_two_processes_give_the_result_of_one(launch, short, tmp_path):
     assert [m['step'] for m in metrics(tmp_path / 'run')] == [m['step'] for m in metrics(short)]
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_streamed_data_gives_the_same_parameters(launch, short, tmp_path):
     workdir = tmp_path / 'run'
     launch.ok('train', *SHORT, '--config.data.in_memory=off', f'--workdir={workdir}')

@@ -107,7 +107,7 @@ def test_any_size_and_channels(size):
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_bfloat16_is_near_and_gives_float32():
     _, exact, _ = outputs_of((40, 40, 3))
     features, rough, _ = outputs_of((40, 40, 3), dtype='bfloat16')

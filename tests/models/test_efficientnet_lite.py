@@ -193,6 +193,7 @@ def test_any_size_and_number_of_channels(padding, shape):
     assert nnx.eval_shape(lambda m, b: m.features(b), module, batch).shape == (2, 1280)
 
 
+@pytest.mark.matrix
 def test_bfloat16_computes_nearly_the_same_and_features_end_at_six():
     """Some fifty roundings lie behind a bfloat16 feature, so only a tenth can be asked."""
     loud = {'backbone/last_norm/scale': 100.0}

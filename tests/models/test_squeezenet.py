@@ -98,6 +98,7 @@ def test_an_unknown_dtype_is_refused():
         models.build({'name': 'squeezenet', 'dtype': 'float16'}, example(40), 2)
 
 
+@pytest.mark.matrix
 def test_bfloat16_computes_nearly_the_same():
     batch = pictures(40, 40, 3)
     exact, rough = made(40, 40, 3), made(40, 40, 3, dtype='bfloat16')

@@ -144,6 +144,7 @@ def test_each_paraphrase_is_the_nearest_of_all_sentences(vectors):
     np.testing.assert_array_equal(cosines.argmax(-1), 3 * np.arange(len(TRIPLES)) + 1)
 
 
+@pytest.mark.matrix
 def test_random_weights_do_not_do_that(batch, model):
     from tljax import models
 

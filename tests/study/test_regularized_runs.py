@@ -144,7 +144,7 @@ def test_what_they_need_beside_the_model_never_moves_and_is_not_baked_in(build):
     assert names == {'variables', 'relation', 'attention'}
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_mapped_runs_give_what_single_runs_give(build):
     experiment, _, _ = build(STATIC)
     arm = Arm(experiment, 4)
@@ -163,7 +163,13 @@ def test_runs_that_look_at_their_examples_first_are_not_mapped(build):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('regularize', [('lwf', "delta(attention='none')"), ('co_tuning', 'delta')])
+@pytest.mark.parametrize(
+    'regularize',
+    [
+        pytest.param(('lwf', "delta(attention='none')"), marks=pytest.mark.matrix),
+        ('co_tuning', 'delta'),
+    ],
+)
 def test_behind_a_kept_prefix_the_loss_is_the_same(build, regularize):
     losses = {}
     for cache in ('on', 'off'):

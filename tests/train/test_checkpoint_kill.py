@@ -73,7 +73,9 @@ def run_and_kill(code, arguments, seconds):
     return [(word, int(number)) for word, number in (line.split() for line in whole)]
 
 
-@pytest.mark.parametrize(('seed', 'rounds'), [(0, 3), pytest.param(1, 12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ('seed', 'rounds'), [(0, 3), pytest.param(1, 12, marks=pytest.mark.matrix)]
+)
 def test_whatever_the_moment_of_a_kill_only_complete_checkpoints_are_left(
     tmp_path, caplog, seed, rounds
 ):
@@ -106,7 +108,7 @@ def test_whatever_the_moment_of_a_kill_only_complete_checkpoints_are_left(
     assert left == {str(step) for step in Checkpoints(tmp_path).steps()}
 
 
-@pytest.mark.parametrize('rounds', [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('rounds', [2, pytest.param(8, marks=pytest.mark.matrix)])
 def test_a_model_that_is_replaced_is_the_old_or_the_new_one(tmp_path, rounds):
     rng = random.Random(rounds)
     directory, number = tmp_path / 'model', 0

@@ -35,7 +35,7 @@ PLACES = {
     'efficientnet_lite': ('ia3',),
 }
 CASES = small_models.sampled(
-    [(name, method) for name, methods in PLACES.items() for method in methods], QUICK, every=9
+    [(name, method) for name, methods in PLACES.items() for method in methods], QUICK, every=14
 )
 
 

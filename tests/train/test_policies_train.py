@@ -39,7 +39,7 @@ FEW = ('linear_probe', 'surgical(block="last", head=False)', 'norm_only')
 PAIRS = [
     (name, call) for name in sorted(MODELS) for call in (FEW if name in SLOW_TO_COMPILE else CALLS)
 ]
-CASES = small_models.sampled(PAIRS, [('convnet', call) for call in CALLS], every=14)
+CASES = small_models.sampled(PAIRS, [('convnet', call) for call in CALLS], every=28)
 
 
 @functools.lru_cache(maxsize=1)

@@ -139,7 +139,7 @@ QUICK = {(TASKS[0], 'lora(rank=2)'), (TASKS[1], 'surgical(block="last")')}
 EVERY = [(task, policy) for task in TASKS for policy in POLICIES]
 
 
-@pytest.mark.parametrize(('task', 'policy'), small_models.sampled(EVERY, QUICK, every=1))
+@pytest.mark.parametrize(('task', 'policy'), small_models.sampled(EVERY, QUICK, every=3))
 def test_what_a_policy_trains_moves_and_the_rest_stays(walk, task, policy):
     before, after, shown, _ = walk(task, policy, prefix__cache='off')
     assert len(shown) == 6

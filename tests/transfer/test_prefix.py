@@ -62,7 +62,7 @@ def split_loss(name, pattern):
 QUICK = ('convnet', 'cifar_resnet', 'bert')
 NAMES = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in small_models.SMALL]
 PAIRS = [(name, choice) for name in small_models.SMALL for choice in CHOICES]
-CASES = small_models.sampled(PAIRS, [('convnet', choice) for choice in CHOICES], every=12)
+CASES = small_models.sampled(PAIRS, [('convnet', choice) for choice in CHOICES], every=25)
 
 
 @pytest.mark.parametrize(('name', 'choice'), CASES)

@@ -16,7 +16,10 @@ SMALL = dict(steps=60, repeats=3)
 FULL = dict(steps=300, repeats=7)
 KEPT = 'TLJAX_KEPT'  # tells a fresh process what to do
 WAYS = {'given back': '0', 'kept': '1'}
-MODEL = dict(width=96, layers=2, heads=4, hidden=192, vocabulary=4096, positions=256, types=0)
+MODEL = dict(
+    **dict(width=96, layers=2, heads=4, hidden=192, vocabulary=4096, positions=256, types=0),
+    **dict(dropout=0.0, attention_dropout=0.0),
+)
 
 
 def child(steps: int) -> None:

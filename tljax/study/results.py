@@ -139,16 +139,20 @@ def arm_results(study: 'Study', name: str, x: np.ndarray, m: np.ndarray) -> dict
 def cost_of(study: 'Study', x: np.ndarray, curves: dict[str, np.ndarray]) -> dict[str, Any]:
     """What either arm cost, and after how many target tasks pretraining is repaid.
 
-    A task saves the time between scratch's whole training and the moment transfer's mean curve
-    reaches scratch's final mean.
+    A task saves the time by which transfer's mean curve reaches the final mean of scratch sooner
+    than that of scratch does, which may be before its end.
     """
     card = study.arms['transfer'].experiment.card or {}
     seconds = {n: float(np.mean([r.seconds for r in rs])) for n, rs in study.records.items()}
     pretraining = card.get('seconds')
-    reached = np.flatnonzero(curves['transfer'].mean(0) >= curves['scratch'].mean(0)[-1])
+    means = {name: curve.mean(0) for name, curve in curves.items()}
+    level = means['scratch'][-1]
+    reached = np.flatnonzero(means['transfer'] >= level)
     tasks, note = None, 'Transfer does not reach the end of scratch, so pretraining is not repaid.'
     if len(reached):
-        saved = seconds['scratch'] - seconds['transfer'] * x[reached[0]] / x[-1]
+        at = {'transfer': reached[0], 'scratch': np.flatnonzero(means['scratch'] >= level)[0]}
+        took = {name: seconds[name] * x[index] / x[-1] for name, index in at.items()}
+        saved = took['scratch'] - took['transfer']
         if saved <= 0:
             note = 'Transfer saves no time, so pretraining is not repaid.'
         elif pretraining is None:
@@ -156,8 +160,8 @@ def cost_of(study: 'Study', x: np.ndarray, curves: dict[str, np.ndarray]) -> dic
         else:
             tasks = max(1, math.ceil(pretraining / saved))
             note = (
-                f'A task saves {saved:.2f} s, the time by which transfer reaches the end of '
-                'scratch sooner.'
+                f'A task saves {saved:.2f} s: so much sooner transfer reaches what scratch has at '
+                'its end.'
             )
     return {
         'transfer_seconds': seconds['transfer'],

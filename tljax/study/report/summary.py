@@ -147,12 +147,15 @@ def _equivalent(results: Results) -> str:
 
 def _undecided(results: Results) -> str:
     gap, verdict = _gap(results), results['verdict']
-    holds = (
-        ' The interval of the paired difference holds both no difference and differences beyond '
-        f'{_margin(results)}.'
-        if gap is not None and has_interval(gap)
-        else ' There is no interval for the difference.'
-    )
+    if gap is None or not has_interval(gap):
+        holds = ' There is no interval for the difference.'
+    elif gap['low'] <= 0 <= gap['high'] and not _within_delta(results):
+        holds = (
+            ' The interval of the paired difference holds both no difference and differences '
+            f'beyond {_margin(results)}.'
+        )
+    else:
+        holds = f' The interval of {count(gap["n"], "seed")} is too narrow to be read.'
     more = verdict.get('more_seeds')
     if not more:
         settle = ' How many more seeds would settle it cannot be told from these runs.'

@@ -46,7 +46,7 @@ def config_of(name: str, chosen: Any) -> Any:
         if chosen.size == 'small':  # most of the time would go into validation and trials
             config.data.holdout = 80
             config.study.update(trials=3, tuning_seeds=1, eval_points=2)
-    return applied(config_lib.resolve(config))
+    return applied(sources.with_model(config_lib.resolve(config)))
 
 
 def texts_of(split: Any) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from tljax import mesh as mesh_lib
@@ -36,6 +37,9 @@ def evaluate(config: ConfigDict, workdir: Path, split: str) -> dict[str, float]:
     experiment, variables = trained(config, workdir)
     kept = workdir / f'evaluation-{split}.json'
     if split == 'test' and kept.exists():
+        logging.info(
+            'The test split was read before; these are the figures of that time, from %s.', kept
+        )
         return read_json(kept)
     feed = Feed(experiment.data.split(split), mesh_lib.data_mesh())
     sums = feed.evaluate(compiled_eval(experiment), variables['params'], variables['batch_stats'])

@@ -265,6 +265,19 @@ def text_summary(results: Results) -> str:
         *table,
         '',
         f'{bad} of {len(results["candidates"])} candidates overfitted.',
+        *untried(results),
         f'Train it with: {" ".join(results["overrides"])}',
     ]
     return '\n'.join(lines).replace(MINUS, '-')
+
+
+def untried(results: Results) -> list[str]:
+    """A line on the policies that no candidate has, since the budget reached for none of theirs.
+
+    >>> untried({'candidates': [{'policy': 'full'}],
+    ...          'config': {'tune': {'policies': ['full', 'bitfit']}}})
+    ['Not tried, for want of tune.budget: bitfit.']
+    """
+    tried = {candidate['policy'] for candidate in results['candidates']}
+    out = [name for name in results['config']['tune']['policies'] if name not in tried]
+    return [f'Not tried, for want of tune.budget: {", ".join(out)}.'] if out else []

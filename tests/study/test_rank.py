@@ -98,6 +98,10 @@ def test_an_untrained_model_is_not_started_from_beside_a_trained_one(ranking):
     said = report.sentence(content)
     assert said.startswith('Start from real: the only one')
     assert f'{first.contender.name}, untrained' in said
+    content['sources'][0]['behind'] = {'mean': -0.2, 'low': -0.3, 'high': -0.1}
+    said = report.sentence(content)
+    assert f'Untrained, yet above it: {first.contender.name}.' in said
+    assert 'Not told apart' not in said
 
 
 def test_what_a_source_knows_of_the_classes(ranking):

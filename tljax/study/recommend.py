@@ -81,8 +81,8 @@ def recommend(ranking: Mapping[str, Any]) -> Recommendation:
     )
     if policy == 'head_then_full':
         text += (
-            f'; if that ends below the {first["probe"]["mean"]:.0%} of the probe, the '
-            'policy linear_probe with a larger config.optim.lr'
+            f'; if that ends below the {first["probe"]["mean"]:.0%} of the probe, train '
+            'a new head alone: linear_probe, transfer.reset=("head/.*",) and a larger optim.lr'
         )
     if not knows or a_class >= MANY:
         text += '; expect little of transfer, and compare it with scratch'

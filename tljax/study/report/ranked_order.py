@@ -32,8 +32,11 @@ def sentence(results: Results) -> str:
         text += left_out(results)
     if results['by'] not in results['comparable']:
         return f'{text}; but {results["by"]} does not compare all of them: see what speaks against.'
-    close = [one['name'] for one in results['sources'] if one is not first and is_close(one)]
-    return text + (f'. Not told apart from it: {", ".join(close)}.' if close else '.')
+    others = [one for one in results['sources'] if one is not first]
+    close = [one['name'] for one in others if is_close(one) and not is_above(one)]
+    above = [one['name'] for one in others if is_above(one)]
+    text += f'. Not told apart from it: {", ".join(close)}.' if close else '.'
+    return text + (f' Untrained, yet above it: {", ".join(above)}.' if above else '')
 
 
 def left_out(results: Results) -> str:
@@ -69,6 +72,12 @@ def is_close(one: Mapping[str, Any]) -> bool:
     """Whether a source could be started from, or is untrained, and its lag's interval reaches 0."""
     low = one['behind']['low'] if is_behind(one) else None
     return low is not None and low <= 0
+
+
+def is_above(one: Mapping[str, Any]) -> bool:
+    """Whether a source, which then is untrained, is above the one to start from, surely."""
+    high = one['behind']['high'] if is_behind(one) else None
+    return high is not None and high < 0
 
 
 def place_of(one: Mapping[str, Any], results: Results) -> str:

@@ -1,10 +1,13 @@
 """rank: what it finds of sources that are known to be good and bad."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tljax.errors import UserError
 from tljax.study import rank, ranked
+from tljax.study.compatibility import Finding
 from tljax.study.report import ranking as report
 
 RANDOM = ('random:convnet(widths=(4,), hidden=8)', 'random:convnet(widths=(4, 8), hidden=16)')
@@ -51,6 +54,8 @@ def test_the_report_has_every_source_and_is_written_whole(ranking, tmp_path):
     page = (tmp_path / 'report' / 'index.html').read_text()
     for one in content['sources']:
         assert one['name'] in page
+    text = (tmp_path / 'report' / 'report.md').read_text()
+    assert '`launch.py compare` measures' in text  # code, without backslashes
     said = content['recommendation']
     assert said['source'] == content['sources'][0]['name']
     assert said['policy'] == 'full'  # untrained models know nothing
@@ -59,6 +64,62 @@ def test_the_report_has_every_source_and_is_written_whole(ranking, tmp_path):
     assert {'index.html', 'report.md', 'results.json'} == {
         path.name for path in (tmp_path / 'report').iterdir()
     }
+
+
+def disqualified(one):
+    finding = Finding('disqualified', 'leakage', 'It has seen them.', '', '')
+    return dataclasses.replace(one, findings=[finding])
+
+
+def test_what_is_disqualified_is_counted_nowhere(ranking):
+    """However high its score is: the other is the only one to start from, and ahead of none."""
+    first, second = ranking.scored
+    left = dataclasses.replace(ranking, scored=[second, disqualified(first)])
+    content = ranked.results(left, 'python launch.py rank')
+    said = report.sentence(content)
+    assert said.startswith(f'Start from {second.contender.name}: the only one')
+    assert f'(left out: {first.contender.name}, disqualified for leakage)' in said
+    assert [one['first_share'] for one in content['sources']] == [None, None]
+    answers = {answer.question: answer for answer in report.document(content).answers}
+    assert answers['By how much?'].answer == 'not measured'
+    assert 'disqualified for leakage' in report.text_summary(content)
+
+
+def test_an_untrained_model_is_not_started_from_beside_a_trained_one(ranking):
+    first, second = ranking.scored
+    trained = dataclasses.replace(
+        second, contender=dataclasses.replace(second.contender, name='real', spec='package:real')
+    )
+    mixed = dataclasses.replace(ranking, scored=[first, trained])
+    content = ranked.results(mixed, 'python launch.py rank')
+    assert content['eligible'] == ['real']
+    assert content['sources'][1]['behind'] is None
+    assert content['sources'][0]['behind']['mean'] <= 0
+    said = report.sentence(content)
+    assert said.startswith('Start from real: the only one')
+    assert f'{first.contender.name}, untrained' in said
+    content['sources'][0]['behind'] = {'mean': -0.2, 'low': -0.3, 'high': -0.1}
+    said = report.sentence(content)
+    assert f'Untrained, yet above it: {first.contender.name}.' in said
+    assert 'Not told apart' not in said
+
+
+def test_what_a_source_knows_of_the_classes(ranking):
+    (one, _), names = ranking.scored, ranking.scored[0].extracted.experiment.data.label_names
+    assert ranked.known_classes(one) is None  # an untrained model has no classes
+    right_NxS = np.eye(len(names))[one.extracted.train.labels_N]
+    train = dataclasses.replace(one.extracted.train, probabilities_NxS=right_NxS)
+    extracted = dataclasses.replace(one.extracted, train=train)
+
+    def known(labels):
+        card = {'title': 'a', 'config': {}, 'label_names': labels}
+        return ranked.known_classes(dataclasses.replace(one, card=card, extracted=extracted))
+
+    assert known(names)['same_order']
+    assert known(names)['head']['mean'] == 1
+    other = known((*names[1:], names[0]))
+    assert (other['shared'], other['same_order'], other['head']) == (len(names), False, None)
+    assert known(names[:3])['shared'] == 3
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,17 @@ import pytest
 
 from tljax.study.recommend import IN_WORDS, is_lifted, recommend, rescaled
 
+HEAD = {
+    'shared': 10,
+    'classes': 10,
+    'same_order': True,
+    'head': {'mean': 0.7, 'low': 0.6, 'high': 0.8},
+}
 
-def ranking(labels=40, classes=10, probe=0.8, low=0.1, uri='package:a', worst='', batch=16):
+
+def ranking(
+    labels=40, classes=10, probe=0.8, low=0.1, uri='package:a', worst='', batch=16, known=None
+):
     first = {
         'name': 'a',
         'uri': uri,
@@ -15,7 +24,7 @@ def ranking(labels=40, classes=10, probe=0.8, low=0.1, uri='package:a', worst=''
         'worst': worst,
         'probe': {'mean': probe, 'low': probe - 0.05, 'high': probe + 0.05},
         'lift': None if low is None else {'mean': low + 0.1, 'low': low, 'high': low + 0.2},
-        'seconds': {'features': 6.0},
+        'known': known,
     }
     return {
         'sources': [first, {**first, 'name': 'b', 'uri': 'package:b'}],
@@ -25,16 +34,19 @@ def ranking(labels=40, classes=10, probe=0.8, low=0.1, uri='package:a', worst=''
         'classes': classes,
         'validation': 20,
         'batch_size': batch,
+        'steps': 100,
     }
 
 
 @pytest.mark.parametrize(
     ('changes', 'policy'),
     [
-        ({}, 'linear_probe'),  # few labels, and the source knows the target
-        ({'probe': 0.2}, 'head_then_full'),  # few, and it knows little
-        ({'labels': 400}, 'head_then_full'),  # labels enough to move its features
-        ({'low': -0.1}, 'full'),  # not shown to know anything
+        ({}, 'head_then_full'),
+        ({'probe': 0.2}, 'head_then_full'),  # its score shows that it knows something
+        ({'low': -0.1}, 'head_then_full'),  # a probe does
+        ({'low': -0.1, 'probe': 0.2, 'known': HEAD}, 'head_then_full'),  # its head does
+        ({'low': -0.1, 'probe': 0.2}, 'full'),  # nothing does
+        ({'labels': 10_000}, 'full'),  # labels are plentiful
     ],
 )
 def test_the_policy_follows_labels_and_what_the_source_knows(changes, policy):
@@ -42,19 +54,48 @@ def test_the_policy_follows_labels_and_what_the_source_knows(changes, policy):
     assert said.source == 'a'
     assert said.policy == policy
     assert f'{IN_WORDS[policy]} first' in said.sentence
-    assert ('expect little' in said.sentence) == (policy == 'full')
     assert f'--config.transfer.policy={policy}' in said.overrides
+
+
+def test_little_is_expected_where_neither_score_nor_head_shows_anything():
+    assert 'expect little' not in recommend(ranking()).sentence
+    assert 'expect little' in recommend(ranking(low=-0.1)).sentence
+    assert 'expect little' not in recommend(ranking(low=-0.1, known=HEAD)).sentence
+
+
+@pytest.mark.parametrize(
+    ('changes', 'kept'),
+    [
+        ({}, True),
+        ({'same_order': False}, False),
+        ({'head': None}, False),
+        ({'head': {'mean': 0.12, 'low': 0.02, 'high': 0.22}}, False),  # the names mean others
+    ],
+)
+def test_a_head_for_the_same_classes_is_kept(changes, kept):
+    said = recommend(ranking(known={**HEAD, **changes}))
+    reset = '()' if kept else "('head/.*',)"
+    assert f'--config.transfer.reset={reset}' in shlex.split(' '.join(said.overrides))
+    assert ('gets 70% of the labelled examples right as it is' in said.sentence) == kept
+    assert ('knows 10 of the classes by name' in said.sentence) != kept
 
 
 def test_the_sentence_has_its_reasons_and_the_budget():
     said = recommend(ranking())
-    assert said.steps == 40 * 50 / 16
-    for part in ('40 labels, 10 classes', '80%', '125 steps (50 epochs, about 6 s here)'):
+    for part in ('40 labels, 10 classes', '80%', '100 steps (40 epochs)'):
         assert part in said.sentence
-    # 6 s for the 60 examples' features; a step of everything costs three times as much.
-    whole = recommend(ranking(probe=0.2))
-    assert whole.seconds == pytest.approx(3 * 6 / 60 * 16 * whole.steps)
-    assert 'head, then everything first, 50 steps (20 epochs, about 4 min here)' in whole.sentence
+
+
+@pytest.mark.parametrize(
+    ('labels', 'steps', 'expected'),
+    [
+        (40, 100, 100),  # the config's own
+        (4000, 100, 4000 * 20 / 16),
+        (40, 10_000, 40 * 1000 / 16),  # more would be absurd
+    ],
+)
+def test_no_fewer_steps_than_the_config_has(labels, steps, expected):
+    assert recommend({**ranking(labels=labels), 'steps': steps}).steps == expected
 
 
 def test_very_many_labels_need_no_source():

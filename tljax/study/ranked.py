@@ -10,9 +10,11 @@ from tljax.pretrained.shelf import UNKNOWN
 from tljax.ranking.scores import SCORES
 from tljax.study import compatibility
 from tljax.study import halves as halves_lib
-from tljax.study.probe import steps
+from tljax.study.compatibility import labels
+from tljax.study.compatibility.about import about
+from tljax.study.probe import share, steps
 from tljax.study.rank import Ranking, Scored
-from tljax.study.recommend import recommend
+from tljax.study.recommend import keeps_head, recommend
 from tljax.study.results import devices, versions
 from tljax.study.statistics import unmeasured
 from tljax.study.worth import weighted_tau
@@ -27,11 +29,8 @@ def results(ranking: Ranking, command: str) -> dict[str, Any]:
     """
     scored, by = ranking.scored, ranking.by
     train, validation = scored[0].extracted.train, scored[0].extracted.validation
-    known = [one for one in scored if len(one.halves_H)]
-    halves_SxH = np.stack([one.halves_H for one in known]) if known else np.zeros((0, 0))
-    shares = dict(
-        zip((one.contender.name for one in known), halves_lib.firsts(halves_SxH), strict=True)
-    )
+    able = eligible(scored)
+    shares = first_shares(able)
     found = {
         'title': ranking.config.title,
         'command': command,
@@ -50,7 +49,11 @@ def results(ranking: Ranking, command: str) -> dict[str, Any]:
         'validation_rows': len(validation.labels_N),
         'seed': ranking.config.seed,
         'halves': ranking.config.rank.resamples,
-        'sources': [source(one, by, scored[0], shares.get(one.contender.name)) for one in scored],
+        'sources': [
+            source(one, by, able[0] if able else scored[0], shares.get(one.contender.name))
+            for one in scored
+        ],
+        'eligible': [one.contender.name for one in able],
         'comparable': list(ranking.comparable),
         'agreement': {
             name: agreement(scored, by, name) if {by, name} <= {*ranking.comparable} else None
@@ -61,14 +64,36 @@ def results(ranking: Ranking, command: str) -> dict[str, Any]:
         'findings': [finding.to_json() for finding in ranking.findings],
         'seconds': ranking.seconds,
         'batch_size': ranking.config.train.batch_size,
+        'steps': ranking.config.train.steps,
         'versions': versions(),
         'devices': devices(),
     }
     return {**found, 'recommendation': dataclasses.asdict(recommend(found))}
 
 
-def source(one: Scored, by: str, first: Scored, share: float | None) -> dict[str, Any]:
-    """One source's part of the results."""
+def eligible(scored: Sequence[Scored]) -> list[Scored]:
+    """The sources that can be started from, in their order: not disqualified, and trained.
+
+    Untrained models are there to be compared with; alone they are told from one another.
+    """
+    usable = [one for one in scored if compatibility.worst(one.findings) != 'disqualified']
+    return [one for one in usable if not one.contender.is_random] or usable
+
+
+def first_shares(able: Sequence[Scored]) -> dict[str, float]:
+    """Name -> the share of halves in which a source is first of those that can be started from.
+
+    Nothing where there are no halves, or there is no other source to be before.
+    """
+    known = [one for one in able if len(one.halves_H)]
+    if len(known) < 2:
+        return {}
+    shares = halves_lib.firsts(np.stack([one.halves_H for one in known]))
+    return dict(zip((one.contender.name for one in known), shares, strict=True))
+
+
+def source(one: Scored, by: str, first: Scored, first_share: float | None) -> dict[str, Any]:
+    """One source's part of the results; `first` is the one to start from."""
     value, train = one.scores[by], one.extracted.train
     width = train.features_NxD.shape[1]
     interval = unmeasured(0, one.why_not.get(by, ''))
@@ -87,7 +112,7 @@ def source(one: Scored, by: str, first: Scored, share: float | None) -> dict[str
         'uri': one.contender.spec,
         'model': one.contender.config.model.to_dict(),
         'interval': interval.to_json(),
-        'first_share': share,
+        'first_share': first_share,
         'behind': behind,
         'lift': lift,
         'scores': one.scores,
@@ -99,6 +124,7 @@ def source(one: Scored, by: str, first: Scored, share: float | None) -> dict[str
         'width': width,
         'params': one.extracted.params,
         'card': card(one.card),
+        'known': known_classes(one),
         'findings': [finding.to_json() for finding in one.findings],
         'worst': compatibility.worst(one.findings),
     }
@@ -116,14 +142,39 @@ def card(content: Mapping[str, Any]) -> dict[str, str]:
     return told
 
 
+def known_classes(one: Scored) -> dict[str, Any] | None:
+    """What a source knows of the target's classes; None where either's are not listed.
+
+    'shared' is how many; 'same_order' whether they are the same, each in its place; 'head', then,
+    the share of labelled examples that the source's own head gets right.
+    """
+    train, names = one.extracted.train, one.extracted.experiment.data.label_names
+    theirs = about(one.card).label_names
+    if train.kind != 'classes' or not names or not theirs:
+        return None
+    same, head = [*map(labels.key, theirs)] == [*map(labels.key, names)], None
+    said_NxS = train.probabilities_NxS
+    if same and said_NxS is not None and said_NxS.shape[1] == len(names):
+        head = share(said_NxS.argmax(1) == train.labels_N, train.example_N).to_json()
+    missing = len(labels.overlap(theirs, names).missing)
+    return {
+        'shared': len(names) - missing,
+        'classes': len(names),
+        'same_order': same,
+        'head': head,
+    }
+
+
 def warnings(found: Mapping[str, Any]) -> list[str]:
     """What speaks against a source, a sentence each."""
     said = []
     if found['lift'] and found['lift']['low'] is not None and found['lift']['low'] <= 0:
-        said.append(
-            'Not shown to be better than the same model before any training: what it learnt may '
-            'be of no use here.'
+        text = 'Not shown to be better than the same model before any training'
+        # What its own head gets right shows that it has learnt something of use.
+        text += (
+            ', by its score.' if keeps_head(found) else ': what it learnt may be of no use here.'
         )
+        said.append(text)
     return said + [f['what'] for f in found['findings'] if f['level'] != 'note']
 
 

@@ -15,6 +15,8 @@ from tljax.study.report.document import (
 )
 
 # Only what would be read as markup: a reader of the raw file should not stumble over backslashes.
+# Code of our own sentences stays code; what of a name or a path has other characters is escaped.
+CODE = re.compile(r'(?<![\w`\\])(`[A-Za-z][\w.=/ -]*`)(?![\w`])')
 SPECIAL = re.compile(r'[\\`*|]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])|~(?=~)')
 STARTS_BLOCK = re.compile(r'^(?=#{1,6}(\s|$)|[-+](\s|$)|-+$|=+$|>)')
 
@@ -45,14 +47,19 @@ def markdown(document: Document, pictures: Mapping[str, str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Plain text as Markdown, on one line, that shows the same characters.
+    """Plain text as Markdown, on one line, that shows the same characters, and `code` as code.
 
     >>> escape('speedup_50 of *all* <b>')
     'speedup_50 of \\\\*all\\\\* &lt;b>'
+    >>> escape('`launch.py compare` measures a `*`')
+    '`launch.py compare` measures a \\\\`\\\\*\\\\`'
     """
     line = ' '.join(text.split())
     line = line.replace('&', '&amp;').replace('<', '&lt;')
-    line = SPECIAL.sub(lambda match: '\\' + match.group(), line)
+    line = ''.join(
+        part if CODE.fullmatch(part) else SPECIAL.sub(lambda match: '\\' + match.group(), part)
+        for part in CODE.split(line)
+    )
     if re.match(r'\d+[.)]\s', line):
         return re.sub(r'^(\d+)', r'\1\\', line)
     return STARTS_BLOCK.sub(r'\\', line)

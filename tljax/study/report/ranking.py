@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tljax.study.recommend import RULES
+from tljax.study.recommend import RULES, start
 from tljax.study.report import output, ranked_examples
 from tljax.study.report.document import (
     Answer,
@@ -28,6 +28,7 @@ from tljax.study.report.figures import (
     plain_number,
     seconds,
 )
+from tljax.study.report.ranked_order import is_behind, left_out, place_of, sentence
 
 Results = Mapping[str, Any]
 
@@ -74,33 +75,8 @@ def document(results: Results) -> Document:
     )
 
 
-def sentence(results: Results) -> str:
-    """What to start from, by which rule, and how sure that is."""
-    first, *rest = results['sources']
-    rule = f'by {results["by"]} on {ranked_examples.examples(results)}'
-    if first['interval']['mean'] is None:
-        return f'No source can be told from another {rule}.'
-    if first['worst'] == 'disqualified':
-        return 'Every source is disqualified: see what speaks against each.'
-    if not rest:
-        return f'{first["name"]} is the only source.'
-    text = f'Start from {first["name"]}: first of {len(results["sources"])} {rule}'
-    if first['first_share'] is not None:
-        text += f', and in {first["first_share"]:.0%} of random halves of them'
-    if results['by'] not in results['comparable']:
-        return f'{text}; but {results["by"]} does not compare all of them: see what speaks against.'
-    close = [one['name'] for one in rest if is_close(one)]
-    return text + (f'. Not told apart from it: {", ".join(close)}.' if close else '.')
-
-
-def is_close(one: Mapping[str, Any]) -> bool:
-    """Whether the interval of how far a source is behind the first reaches 0."""
-    behind = one['behind']
-    return behind is not None and behind['low'] is not None and behind['low'] <= 0
-
-
 def _answers(results: Results) -> tuple[Answer, ...]:
-    first = results['sources'][0]
+    first = start(results['sources'])
     taus = [tau for tau in results['agreement'].values() if tau is not None]
     agree = sum(tau > 0 for tau in taus)
     return (
@@ -118,14 +94,14 @@ def _answers(results: Results) -> tuple[Answer, ...]:
 
 
 def _lead(results: Results) -> tuple[str, str]:
-    if len(results['sources']) < 2:
-        return NOT_MEASURED, 'one source'
-    second = results['sources'][1]
-    return estimate(second['behind']), f'ahead of {second["name"]}'
-
-
-def share(value: float | None) -> str:
-    return NOT_MEASURED if value is None else f'{value:.0%}'
+    others = [
+        one
+        for one in results['sources']
+        if one['name'] in results['eligible'] and one['name'] != start(results['sources'])['name']
+    ]
+    if not others:
+        return NOT_MEASURED, f'no other source can be started from{left_out(results)}'
+    return estimate(others[0]['behind']), f'ahead of {others[0]["name"]}{left_out(results)}'
 
 
 def _order(results: Results) -> list[Block]:
@@ -134,8 +110,8 @@ def _order(results: Results) -> list[Block]:
             str(place),
             one['name'],
             estimate(one['interval']),
-            estimate(one['behind'], signed=True) if one['behind'] else '',
-            share(one['first_share']),
+            estimate(one['behind'], signed=True) if is_behind(one) else '',
+            place_of(one, results),
             estimate(one['lift'], signed=True) if one['lift'] else NOT_MEASURED,
             estimate(one['probe']),
         )
@@ -146,10 +122,12 @@ def _order(results: Results) -> list[Block]:
         Table('The order', head, rows, numbers=(0, 2, 3, 4, 5, 6), code=(1,)),
         Paragraph(
             f'Rule: the highest {results["by"]} ({results["paper"]}). '
-            f'{ranked_examples.unit(results)}Intervals hold 95 %, over '
-            f'{results["halves"]} random halves of the {ranked_examples.UNITS[results["kind"]]}; '
-            'first in: the share of halves in which a source is first. Above untrained: less the '
-            f'same model before any training. Probe: {ranked_examples.probe(results)}'
+            f'{ranked_examples.unit(results)}Intervals hold 95 %, over {results["halves"]} random '
+            f'halves of the {ranked_examples.UNITS[results["kind"]]}. Behind the first: the first '
+            'of those that can be started from, which are not disqualified, nor untrained beside '
+            'trained ones; below 0, an untrained model scores higher. First in: the share of '
+            'halves in which a source is first of these. Above untrained: less the same model '
+            f'before any training. Probe: {ranked_examples.probe(results)}'
         ),
     ]
 
@@ -254,7 +232,7 @@ def text_summary(results: Results) -> str:
     head = ['', 'source', results['by'], 'first in', 'above untrained', 'probe']
     rows = [head]
     for place, one in enumerate(results['sources'], 1):
-        cells = [estimate(one['interval']), share(one['first_share'])]
+        cells = [estimate(one['interval']), place_of(one, results)]
         cells += [estimate(one['lift']) if one['lift'] else '', estimate(one['probe'])]
         rows.append([str(place), one['name'], *cells])
     lines = output.columns(rows)

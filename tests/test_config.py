@@ -39,6 +39,11 @@ def test_defaults_are_filled_in():
         ({'data': {'name': ''}}, 'config.data.name is missing'),
         ({'optim': {'lr': None}}, 'config.optim.lr takes float, not None'),
         ({'data': {'holdout': 'all'}}, "config.data.holdout takes float, not 'all'"),
+        (
+            {'data': {'name': 'table', 'text': 'body', 'dir': 'mail.csv'}},
+            "config.data.label is empty, and config.task.name is 'classification': name the column "
+            'of the labels in mail.csv',
+        ),
         ({'data': {'holdout': None}}, 'config.data.holdout takes float, not None'),
     ],
 )

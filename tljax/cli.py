@@ -5,7 +5,7 @@ Exit status: 0, or 1 if the run failed, or 2 for the user's mistake (one message
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,8 @@ def evaluate() -> None:
 def predict() -> None:
     """Predict with the trained model of a workdir: --input is an image or text file, or a folder.
 
-    Prints one JSON object a file, or writes them to --output. A model of the next word continues
+    Prints one JSON object a file, or writes them to --output; a file of a folder that cannot be
+    read has an "error", and the exit status is then 1. A model of the next word continues
     --prompt instead, by the likeliest token each time.
     """
     from tljax.train import serve
@@ -142,14 +143,28 @@ def predict() -> None:
         lines = [continuing.continued(resolved(), workdir_of(), FLAGS.prompt, FLAGS.words)]
     else:
         lines = serve.predict(resolved(), workdir_of(), Path(FLAGS.input))
+    write_lines(lines, FLAGS.output)
+    if bad := sum('error' in line for line in lines):
+        raise RunError(
+            f'{bad} of the {len(lines)} files in {FLAGS.input} could not be read; the "error" of '
+            'each says why.'
+        )
+
+
+def write_lines(lines: Sequence[Mapping[str, Any]], output: str | None) -> None:
+    """JSON lines, into a file or onto the terminal.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     text = ''.join(json.dumps(line) + '\n' for line in lines)
-    if not FLAGS.output:
+    if not output:
         print(text, end='')
         return
     try:
-        Path(FLAGS.output).write_text(text)
+        Path(output).write_text(text)
     except OSError as error:
-        raise UserError(f'--output={FLAGS.output} cannot be written: {error.strerror}.') from error
+        raise UserError(f'--output={output} cannot be written: {error.strerror}.') from error
 
 
 def sources() -> None:

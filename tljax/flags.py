@@ -1,12 +1,14 @@
 """The command line's flags: defined, parsed, and turned into a config and a workdir."""
 
+import difflib
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from tljax.errors import UserError
+from tljax.errors import UserError, nearest
 
 USAGE = 'python launch.py COMMAND --config=FILE[:ARG] [--config.key=value ...] --workdir=DIR'
 # Of the commands that take no config.
@@ -43,6 +45,11 @@ OWN_FLAGS = {
     'coordinator': '',
     'num_processes': '',
     'process_id': '',
+}
+
+NO_NUMBER = {  # Python's words for it, and ours
+    'invalid literal for int() with base 10: ': 'it takes a whole number',
+    'could not convert string to float: ': 'it takes a number',
 }
 
 # What each command cannot do without; the readers find the config in the workdir.
@@ -108,9 +115,9 @@ def parse(argv: list[str], command: str) -> None:
     try:
         rest = FLAGS(argv)[1:]
     except (flags.Error, OSError, ValueError, TypeError) as error:
-        raise UserError(str(error)) from error
+        raise UserError(in_words(error)) from error
     except (AttributeError, KeyError) as error:
-        raise UserError(f'unknown config key: {tidy(error)}') from error
+        raise UserError(unknown_key(argv) or f'unknown config key: {tidy(error)}') from error
     if rest:
         raise UserError(f'unexpected argument {rest[0]!r}.\nUsage: {USAGES.get(command, USAGE)}')
     for name, owner in OWN_FLAGS.items():
@@ -148,6 +155,50 @@ def found_config(word: str) -> str:
     config_lib.read(spec)
     file, colon, argument = spec.partition(':')
     return f'--config={config_lib.path_of(file)}{colon}{argument}'
+
+
+def in_words(error: BaseException) -> str:
+    """A message about a flag, with Python's words for what is no number in plain ones.
+
+    >>> in_words(ValueError("flag --n=x: invalid literal for int() with base 10: 'x'"))
+    "flag --n=x: it takes a whole number, not 'x'."
+    """
+    for python, plain in NO_NUMBER.items():
+        before, found, value = str(error).partition(python)
+        if found:
+            return f'{before}{plain}, not {value}.'
+    return str(error)
+
+
+def unknown_key(argv: list[str]) -> str:
+    """What to say of the first --config.KEY that the recipe has not; '' if it has all."""
+    from tljax import config as config_lib
+
+    asked = [found[1] for word in argv if (found := re.match(r'--?(?:no)?config\.([^=\[]+)', word))]
+    spec = next((word.partition('=')[2] for word in argv if re.match('--?config=', word)), '')
+    try:
+        known = list(config_lib.flat(config_lib.read(spec))) if spec else []
+    except (TypeError, ValueError):  # no config at all
+        known = []
+    for key in asked if known else ():
+        if not any(f'{k}.'.startswith(f'{key}.') for k in known):
+            return f'unknown config key {key}.{like_key(key, known)}'
+    return ''
+
+
+def like_key(key: str, known: list[str]) -> str:
+    """Suggests keys like one that is unknown, those first whose last part is like its last.
+
+    >>> like_key('stepz', ['train.steps', 'tune.trials'])
+    " Did you mean 'train.steps'?"
+    """
+    names = {k.rpartition('.')[2] for k in known}
+    like = difflib.get_close_matches(key.rpartition('.')[2], names, 1, 0.75)
+    near = [k for k in known if k.rpartition('.')[2] in like]
+    best = [k for k in near if k.startswith(f'{key.partition(".")[0]}.')] or near
+    if len(best) == 1:
+        return f' Did you mean {best[0]!r}?'
+    return nearest(key, best or known)
 
 
 def tidy(error: BaseException) -> str:

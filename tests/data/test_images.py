@@ -95,6 +95,14 @@ def test_files_that_are_no_images(tmp_path, content):
         load_images([path], EXAMPLE)
 
 
+def test_of_a_torn_file_only_our_own_words_are_seen(tmp_path, capfd):
+    path = save(tmp_path / 'torn.png', np.arange(3072, dtype=np.uint8).reshape(32, 32, 3))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r'or it is damaged\. Give whole PNG or JPEG files'):
+        load_images([path], EXAMPLE)
+    assert capfd.readouterr() == ('', '')
+
+
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match=r'nowhere\.png: cannot be read: No such file'):
         load_images([tmp_path / 'nowhere.png'], EXAMPLE)

@@ -243,6 +243,15 @@ def test_predict_names_a_class_for_every_file(launch, short, tmp_path):
     assert [Path(line['file']).stem for line in lines] == [f'{index:04}' for index in small]
     hits = [line['label'] == str(digits.target[i]) for line, i in zip(lines, small, strict=True)]
     assert np.mean(hits) > 0.7  # chance is 0.2; thirty steps reach about 0.9
-    (folder / 'broken.png').write_bytes(b'not an image')
-    said = launch.refused('predict', *SHORT, f'--workdir={short}', f'--input={folder}')
-    assert 'broken.png' in said
+    torn = folder / 'torn.png'
+    torn.write_bytes((folder / f'{small[0]:04}.png').read_bytes()[:60])
+    arguments = ('predict', *SHORT, f'--workdir={short}', f'--output={output}')
+    said = launch.refused(*arguments, f'--input={folder}', status=1)
+    assert said.strip().splitlines() == [
+        f'tljax: 1 of the 41 files in {folder} could not be read; the "error" of each says why.'
+    ]
+    *others, last = map(json.loads, output.read_text().splitlines())
+    assert [line['label'] for line in others] == [line['label'] for line in lines]
+    assert last.keys() == {'file', 'error'}
+    assert last['file'] == str(torn)
+    assert 'torn.png: it is no image' in launch.refused(*arguments, f'--input={torn}')

@@ -281,5 +281,5 @@ def test_initialisation():
 def test_refusals():
     with pytest.raises(UserError, match="padding is 'same'; it takes one of"):
         models.build({'name': 'efficientnet_lite', 'padding': 'same'}, example(32), 2)
-    with pytest.raises(UserError, match="needs 'image'"):
+    with pytest.raises(UserError, match="reads images, under 'image'"):
         models.build({'name': 'efficientnet_lite'}, {}, 2)

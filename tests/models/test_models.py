@@ -9,7 +9,7 @@ from flax import nnx
 from tljax import trees
 from tljax.errors import UserError
 from tljax.models import build, merge
-from tljax.models.build import variables_of
+from tljax.models.build import MODELS, READABLE, factory_of, variables_of
 from tljax.models.layers import conv, shifted_slices_conv, windowed_conv
 
 EXAMPLE = {'image': jax.ShapeDtypeStruct((8, 8, 1), np.uint8)}
@@ -91,3 +91,14 @@ def test_wrong_models(config, said):
 def test_a_module_that_keeps_random_state_is_refused():
     with pytest.raises(TypeError, match='neither Param nor BatchStat'):
         variables_of(nnx.Dropout(0.5, rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_a_model_says_what_it_reads_where_an_example_lacks_that(name):
+    reads = factory_of(name).reads
+    example = {'tokens' if reads == 'image' else 'image': EXAMPLE['image']}
+    with pytest.raises(UserError) as told:
+        build({'name': name}, example, 2)
+    assert f'{name} cannot be built so: it reads {READABLE[reads]}, under' in str(told.value)
+    assert repr(reads) in str(told.value)
+    assert 'config.source.uri' in str(told.value)

@@ -299,5 +299,5 @@ def test_arguments_that_make_no_sense(config, said):
 
 
 def test_an_example_without_a_picture():
-    with pytest.raises(UserError, match="needs 'image'"):
+    with pytest.raises(UserError, match="reads images, under 'image'"):
         build({'name': 'resnet'}, {'tokens': jax.ShapeDtypeStruct((5,), np.int32)}, 2)

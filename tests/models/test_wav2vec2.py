@@ -362,7 +362,7 @@ def test_paths():
 @pytest.mark.parametrize(
     ('changes', 'example', 'said'),
     [
-        ({}, {'tokens': jax.ShapeDtypeStruct((13,), np.int32)}, "needs 'audio'"),
+        ({}, {'tokens': jax.ShapeDtypeStruct((13,), np.int32)}, "it reads sounds, under 'audio'"),
         ({}, {'audio': jax.ShapeDtypeStruct((200, 2), np.float32)}, r'of shape \(samples,\)'),
         ({}, {'audio': jax.ShapeDtypeStruct((19,), np.float32)}, '19 samples, .* alone sees 20'),
         (dict(heads=3), EXAMPLE, '3 heads do not divide a width of 16'),

@@ -7,7 +7,9 @@ from parity_support import Case, batch_of, leaves_of, ours, scheme_of
 
 from tljax import models, pretrained
 from tljax.errors import UserError
+from tljax.models.build import MODELS, factory_of
 from tljax.pretrained import porter
+from tljax.pretrained.load import INPUT
 
 CASE = Case(
     'x',
@@ -48,9 +50,15 @@ def test_an_unknown_source_gets_a_card_that_says_so(file, caplog):
     with caplog.at_level('WARNING', logger='absl'):
         card = pretrained.load(str(file)).card
     assert 'has no card' in caplog.text
+    assert 'Check that config.data.tokenizer is what it was trained with.' in caplog.text
     assert (card.licence, card.training_data) == ('unknown', 'unknown')
     assert (card.architecture, card.scheme, card.classes) == ('bert', 'huggingface', 3)
     assert card.source.startswith(f'{file}#sha256=')
+
+
+def test_of_each_modality_an_input_is_named():
+    parts = {factory_of(name).reads for name in MODELS}
+    assert parts == set(INPUT)
 
 
 @pytest.fixture

@@ -57,6 +57,8 @@ def test_chance_and_wrong_tasks():
     assert TASK.outputs == 3
     with pytest.raises(UserError, match='two classes'):
         Classification(('only',))
+    with pytest.raises(UserError, match=r'no labels.*config\.data\.label'):
+        Classification(())
     with pytest.raises(UserError, match="Did you mean 'classification'"):
         create({**default().task, 'name': 'clasification'}, Target(('a', 'b')))
 

@@ -1,6 +1,7 @@
 """Writing models for others, and reading them back: the same leaves bit for bit."""
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -116,3 +117,14 @@ def test_a_full_disk_leaves_nothing(workdir, tmp_path, monkeypatch):
 def test_leaves_on_a_device_can_be_exported(workdir, tmp_path, leaves):
     made = porter.unport({p: jax.numpy.asarray(x) for p, x in leaves.items()}, scheme_of(CASE), {})
     assert all(isinstance(value, np.ndarray) for value in made.values())
+
+
+@pytest.mark.parametrize('mask', [0o022, 0o027])
+@pytest.mark.parametrize('form', ['safetensors', 'npz'])
+def test_an_export_has_the_mode_of_any_new_file(workdir, tmp_path, form, mask):
+    before = os.umask(mask)
+    try:
+        output = export(workdir, tmp_path / f'out.{form}', form)
+    finally:
+        os.umask(before)
+    assert output.stat().st_mode & 0o777 == 0o666 & ~mask

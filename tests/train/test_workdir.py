@@ -12,7 +12,7 @@ import pytest
 from tljax import config as config_lib
 from tljax.errors import UserError
 from tljax.train import lock
-from tljax.train.workdir import check, claim, write_json
+from tljax.train.workdir import check, check_trained, claim, write_json
 
 HOLDER = """
 import sys, time
@@ -120,3 +120,13 @@ def test_what_studies_alone_read_is_no_other_run(tmp_path, config, command):
     with pytest.raises(UserError, match=r'optim.lr: 0.001 -> 0.5') as told:
         check(tmp_path, config, command)
     assert ('study.seeds' in str(told.value)) == (command == 'compare')
+
+
+def test_a_reader_of_a_model_may_leave_the_config_out(tmp_path, config):
+    claim(tmp_path, config, 'train')
+    check_trained(tmp_path, config)
+    config.train.steps += 1
+    with pytest.raises(UserError, match='or leave --config out'):
+        check_trained(tmp_path, config)
+    with pytest.raises(UserError, match='or run with the old values'):
+        check(tmp_path, config, 'train')

@@ -95,6 +95,20 @@ def check_values(config: ConfigDict, where: str) -> None:
     for key in ('model.name', 'data.name'):
         if not values.get(key):
             raise UserError(f'{where}.{key} is missing: the recipe must name one.')
+    check_labels(config, where)
+
+
+def check_labels(config: ConfigDict, where: str) -> None:
+    """Raises UserError if a table of texts is to be classified and no column has the labels.
+
+    Without labels texts can be prepared, as running text; they should not be, to no end.
+    """
+    data, task = config.data, config.task.name
+    if data.name == 'table' and data.text and not data.label and task == 'classification':
+        raise UserError(
+            f'{where}.data.label is empty, and {where}.task.name is {task!r}: name the column of '
+            f'the labels in {data.dir or "your table"} (data.label=COLUMN).'
+        )
 
 
 def check_tuning(config: ConfigDict, where: str) -> None:

@@ -1,7 +1,8 @@
 """Encoded images to arrays."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -71,7 +72,7 @@ def decode(encoded: bytes, form: Form, upright: bool) -> np.ndarray:
         flag |= cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flag) if len(encoded) else None
     if image is None:
-        raise ValueError('it is no image that OpenCV reads')
+        raise ValueError('it is no image of a kind that is read, or it is damaged')
     if channels == 4:
         if image.ndim != 3 or image.shape[2] != 4:
             raise ValueError('it has no alpha channel')
@@ -138,22 +139,44 @@ def load_images(paths: Sequence[str | Path], form: Form, bits: int = 0) -> np.nd
     Raises:
       UserError: no paths, a file that can't be read, or that is no image; it is named.
     """
-    if form.scale == 'none':
-        form = dataclasses.replace(form, scale='stretch')
     if not paths:
         raise UserError('There are no image files to read.')
     images = []
     for path in paths:
         try:
-            encoded = Path(path).read_bytes()
-        except OSError as error:
-            raise UserError(f'{path}: cannot be read: {error.strerror}.') from None
-        try:
-            encoded = plain_picture(encoded, bits).encoded if bits else encoded
-            images.append(decode(encoded, form, upright=True))
+            images.append(load_image(path, form, bits))
         except ValueError as error:
-            raise UserError(
-                f'{path}: {error}. Give PNG or JPEG files'
-                f'{" with an alpha channel" if form.shape[2] == 4 else ""}.'
-            ) from None
+            raise UserError(f'{path}: {error}.') from None
     return np.stack(images)
+
+
+def load_image(path: str | Path, form: Form, bits: int = 0) -> np.ndarray:
+    """One of them: (height, width, channels) uint8.
+
+    Raises:
+      ValueError: why it can't be read; OpenCV itself prints nothing of it.
+    """
+    if form.scale == 'none':
+        form = dataclasses.replace(form, scale='stretch')
+    try:
+        encoded = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f'cannot be read: {error.strerror}') from None
+    try:
+        encoded = plain_picture(encoded, bits).encoded if bits else encoded
+        with silenced():
+            return decode(encoded, form, upright=True)
+    except (ValueError, cv2.error) as error:
+        alpha = ' with an alpha channel' if form.shape[2] == 4 else ''
+        raise ValueError(f'{error}. Give whole PNG or JPEG files{alpha}') from None
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Without what OpenCV prints of a damaged file."""
+    log = cv2.utils.logging
+    level = log.setLogLevel(log.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        log.setLogLevel(level)

@@ -93,6 +93,8 @@ class AlexNet(nnx.Module):
     61100840
     """
 
+    reads = 'image'
+
     def __init__(
         self,
         example: Mapping[str, Any],

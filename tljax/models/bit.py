@@ -158,6 +158,8 @@ class Bit(nnx.Module):
     25549352
     """
 
+    reads = 'image'
+
     stem_stages = 1
 
     def __init__(

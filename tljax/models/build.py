@@ -31,6 +31,8 @@ MODELS = {
     'vit': 'tljax.models.vit:Vit',
     'wav2vec2': 'tljax.models.wav2vec2:Wav2Vec2',
 }
+# Of an example's arrays, the one that a model cannot do without, and what it holds.
+READABLE = {'audio': 'sounds', 'image': 'images', 'tokens': 'text'}
 GIVEN = ('self', 'example', 'outputs', 'rngs')
 
 
@@ -232,7 +234,8 @@ def build(
       A `Model`.
 
     Raises:
-      UserError: unknown name or argument, or arguments that the model refuses.
+      UserError: unknown name or argument, arguments that the model refuses, or examples that it
+        cannot read.
 
     >>> import jax, numpy as np
     >>> example = {'image': jax.ShapeDtypeStruct((8, 8, 1), np.uint8)}
@@ -250,6 +253,8 @@ def build(
                 f'config.model.{key}: {name} has no such argument.{nearest(key, known)}'
             )
 
+    check_read(name, factory, example)
+
     def make(rngs: nnx.Rngs) -> nnx.Module:
         module = factory(example=example, outputs=outputs, rngs=rngs, **arguments)
         return module if inject is None else inject(module, rngs)
@@ -260,3 +265,18 @@ def build(
     except (TypeError, ValueError, ArithmeticError) as error:
         raise UserError(f'config.model: {name} cannot be built so: {error}') from error
     return model
+
+
+def check_read(name: str, factory: Any, example: Mapping[str, Any]) -> None:
+    """Checks that an example has what a model reads.
+
+    Raises:
+      UserError: it has not.
+    """
+    reads = getattr(factory, 'reads', '')
+    if reads and reads not in example:
+        raise UserError(
+            f'config.model: {name} cannot be built so: it reads {READABLE[reads]}, under '
+            f'{reads!r}; an example has {sorted(example)}. Give a config.source.uri or '
+            'config.model.name of a model that reads these, or other config.data.'
+        )

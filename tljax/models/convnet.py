@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from tljax.models.layers import conv3x3
+from tljax.models.layers import conv3x3, image_shape
 from tljax.models.outline import HEAD
 
 
@@ -53,6 +53,8 @@ class ConvNet(nnx.Module):
       ValueError: the picture is too small for that many poolings, or `norm` is unknown.
     """
 
+    reads = 'image'
+
     def __init__(
         self,
         example: Mapping[str, Any],
@@ -66,7 +68,7 @@ class ConvNet(nnx.Module):
     ):
         if norm not in ('none', 'batch'):
             raise ValueError(f"norm is {norm!r}; it takes 'none' or 'batch'")
-        self.backbone = Backbone(example['image'].shape, widths, hidden, norm, dropout, rngs)
+        self.backbone = Backbone(image_shape(example), widths, hidden, norm, dropout, rngs)
         self.head = nnx.Linear(hidden, outputs, rngs=rngs)
 
     def stages(self) -> tuple[str, ...]:

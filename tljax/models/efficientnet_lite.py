@@ -245,6 +245,8 @@ class EfficientNetLite(nnx.Module):
     4652008
     """
 
+    reads = 'image'
+
     stem_stages = 1
 
     def __init__(

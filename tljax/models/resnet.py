@@ -198,6 +198,8 @@ class ResNet(nnx.Module):
     ((512, 10), (3, 3, 256, 512))
     """
 
+    reads = 'image'
+
     stem_stages = 1
 
     def __init__(
@@ -252,6 +254,8 @@ class CifarResNet(nnx.Module):
     >>> sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
     269722
     """
+
+    reads = 'image'
 
     stem_stages = 1
 

@@ -97,6 +97,8 @@ class SqueezeNet(nnx.Module):
     1235496
     """
 
+    reads = 'image'
+
     stem_stages = 1
 
     def __init__(

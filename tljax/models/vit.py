@@ -200,6 +200,8 @@ class Vit(nnx.Module):
     ((1, 7, 768), (768, 10))
     """
 
+    reads = 'image'
+
     stem_stages = 1
 
     def __init__(

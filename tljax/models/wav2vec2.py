@@ -123,6 +123,8 @@ class Wav2Vec2(nnx.Module):
     ((2, 9, 3), 9)
     """
 
+    reads = 'audio'
+
     stem_stages = 2
 
     def __init__(

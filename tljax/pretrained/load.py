@@ -1,7 +1,7 @@
 """From a URI to a model that holds the published weights."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -16,6 +16,13 @@ from tljax.pretrained.identify import Found, identify
 from tljax.pretrained.locations import locate
 from tljax.pretrained.readers import open_weights
 from tljax.pretrained.shelf import Card
+
+# By what a model reads.
+INPUT = {
+    'audio': 'config.data.rate is',
+    'image': 'config.data.mean, .std and .image_size are',
+    'tokens': 'config.data.tokenizer is',
+}
 
 
 def find(uri: str, model: str = '', card: str = '', *, quiet: bool = False) -> tuple[Found, Card]:
@@ -41,13 +48,23 @@ def find(uri: str, model: str = '', card: str = '', *, quiet: bool = False) -> t
     if described.name == shelf.UNKNOWN:
         logging.warning(
             'Source %s has no card: its licence, training data and input are unknown here. Check '
-            'that config.data.mean, .std and .image_size are what it was trained with.',
+            'that %s what it was trained with.',
             uri,
+            input_keys(found.example),
         )
     found = settled(found, described)
     if found.guessed:
         logging.warning('Source %s does not tell everything. %s', uri, guesses(found))
     return found, completed(described, uri, digest, found)
+
+
+def input_keys(example: Iterable[str]) -> str:
+    """Which keys of `config.data` must be as the source had them, by what its model reads.
+
+    >>> input_keys(['mask', 'tokens'])
+    'config.data.tokenizer is'
+    """
+    return next(INPUT[part] for part in example if part in INPUT)
 
 
 def guesses(found: Found) -> str:

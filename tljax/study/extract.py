@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tljax import models, trees
 from tljax.errors import RunError
 from tljax.models import Model, merge
+from tljax.pretrained.load import input_keys
 from tljax.study import positions
 from tljax.study.extracted import Extracted, Split
 from tljax.study.runs import Arm
@@ -63,7 +64,7 @@ def extract(config: Any, source: Source) -> Extracted:
         if not np.isfinite(split.features_NxD).all():
             raise RunError(
                 f'{config.source.uri or config.model.name}: features are not finite numbers. Check '
-                'that config.data.mean and .std are what the source was trained with.'
+                f'that {input_keys(experiment.data.example)} what the source was trained with.'
             )
     shapes = trees.flatten(experiment.model.shapes()['params'])
     params = sum(s.size for path, s in shapes.items() if not path.startswith(HEAD))

@@ -30,7 +30,7 @@ class Classification:
       metric: the headline: 'accuracy', or one of `tljax.tasks.counts.metrics`.
 
     Raises:
-      UserError: fewer than two classes.
+      UserError: no labels, or fewer than two classes.
     """
 
     label_names: tuple[str, ...]
@@ -43,6 +43,11 @@ class Classification:
     higher_is_better: ClassVar[bool] = True
 
     def __post_init__(self):
+        if not self.label_names:
+            raise UserError(
+                "config.task.name is 'classification', and the data has no labels. Say where they "
+                "are (config.data.label), or take task.name='language_modelling'."
+            )
         if len(self.label_names) < 2:
             raise UserError(
                 f'classification needs two classes at least; the data has {self.label_names}. '

@@ -193,11 +193,14 @@ def scheme_of(model: str, name: str) -> porter.Scheme:
 
 
 def write(output: Path, save: Callable[[Path], Any]) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file whole or not at all, with the mode of any new file, whatever writes it."""
     partial = output.with_name(f'.{output.name}.{os.getpid()}.partial')
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        mode = partial.stat().st_mode
         save(partial)
+        partial.chmod(mode)  # safetensors puts a file of its own there, for its owner alone
         os.replace(partial, output)
     except OSError as error:
         raise failure(output, error) from error

@@ -1,6 +1,7 @@
 """A trained model in use: evaluated on a split, or predicting on files."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from tljax import mesh as mesh_lib
-from tljax.data import load_images
+from tljax.data.decode import load_image
 from tljax.data.forms import AT_ONCE
 from tljax.data.prepared import THE_USERS
 from tljax.errors import UserError
@@ -51,6 +52,8 @@ def evaluate(config: ConfigDict, workdir: Path, split: str) -> dict[str, float]:
 def predict(config: ConfigDict, workdir: Path, source: Path) -> list[dict[str, Any]]:
     """One prediction a file: `{'file': ..., ...}` with what the task says of it.
 
+    A file of a folder that can't be read doesn't end it: it is `{'file': ..., 'error': ...}`.
+
     Args:
       config: of the trained model.
       workdir: holds it.
@@ -58,7 +61,7 @@ def predict(config: ConfigDict, workdir: Path, source: Path) -> list[dict[str, A
         kind are taken in the order of their names.
 
     Raises:
-      UserError: no trained model, no such file, or a file that is no image.
+      UserError: no trained model, no such file, or the one file cannot be read.
     """
     experiment, variables = trained(config, workdir)
     form = experiment.data.form
@@ -67,19 +70,24 @@ def predict(config: ConfigDict, workdir: Path, source: Path) -> list[dict[str, A
     textual = 'image' not in form.parts
     files = _files(source, TEXTS if textual else IMAGES)
     bits = config.data.bits if config.data.name in THE_USERS else 0
+    load = functools.partial(load_image, form=form, bits=bits)
     step = jax.jit(
         step_lib.make_predict_step(experiment.model, experiment.task, experiment.prepare)
     )
     lines = []
     for first in range(0, len(files), AT_ONCE):
         group = files[first : first + AT_ONCE]
-        parts = form.texts(read_texts(group)) if textual else load_parts(group, form, bits)
-        rows = jax.device_get(step(variables['params'], variables['batch_stats'], parts))
-        rows = {name: np.asarray(value) for name, value in rows.items()}
-        lines += [
-            {'file': str(file), **experiment.task.describe(rows, row)}
-            for row, file in enumerate(group)
-        ]
+        read, errors = read_each(group, read_text if textual else load)
+        if errors and source.is_file():
+            raise UserError(f'{source}: {errors[source]}.')
+        told = {file: {'error': f'{why}.'} for file, why in errors.items()}
+        if read:
+            inputs = list(read.values())
+            parts = form.texts(inputs) if textual else {'image': np.stack(inputs)}
+            rows = jax.device_get(step(variables['params'], variables['batch_stats'], parts))
+            rows = {name: np.asarray(value) for name, value in rows.items()}
+            told |= {file: experiment.task.describe(rows, row) for row, file in enumerate(read)}
+        lines += [{'file': str(file), **told[file]} for file in group]
     return lines
 
 
@@ -108,21 +116,29 @@ def trained(config: ConfigDict, workdir: Path) -> tuple[Experiment, dict[str, An
     return experiment, variables
 
 
-def load_parts(files: Sequence[Path], form: Any, bits: int) -> dict[str, np.ndarray]:
-    """Image files as a batch."""
-    return {'image': load_images(files, form, bits)}
+def read_each(
+    files: Sequence[Path], read: Callable[[Path], Any]
+) -> tuple[dict[Path, Any], dict[Path, str]]:
+    """What each file holds, and for those that cannot be read why."""
+    held, errors = {}, {}
+    for file in files:
+        try:
+            held[file] = read(file)
+        except ValueError as error:
+            errors[file] = str(error)
+    return held, errors
 
 
-def read_texts(files: Sequence[Path]) -> list[str]:
-    """Text files as they are; bytes that are no UTF-8 are replaced.
+def read_text(file: Path) -> str:
+    """A text file as it is; bytes that are no UTF-8 are replaced.
 
     Raises:
-      UserError: a file cannot be read.
+      ValueError: why it cannot be read.
     """
     try:
-        return [file.read_bytes().decode('utf-8', 'replace') for file in files]
+        return file.read_bytes().decode('utf-8', 'replace')
     except OSError as error:
-        raise UserError(f'{error.filename}: cannot be read: {error.strerror}.') from None
+        raise ValueError(f'cannot be read: {error.strerror}') from None
 
 
 def _files(source: Path, known: Sequence[str]) -> list[Path]:

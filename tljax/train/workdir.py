@@ -83,10 +83,24 @@ def _unwritable(workdir: Path, error: OSError) -> UserError:
     return UserError(f'--workdir={workdir} cannot be written: {error.strerror or error}.')
 
 
-def check_claim(path: Path, config: ConfigDict, command: str) -> None:
+def check_claim(
+    path: Path,
+    config: ConfigDict,
+    command: str,
+    do: str = 'Choose another --workdir, or run with the old values.',
+) -> None:
     """Compares the config.json of a workdir with a config and a command.
 
     A model that was trained is the same whatever the studies' sections say.
+
+    Args:
+      path: of that file.
+      config: of now.
+      command: of now.
+      do: what to do where the configs differ.
+
+    Raises:
+      UserError: the commands or the configs differ.
     """
     held = read_json(path)
     if held.get('command') != command:
@@ -104,7 +118,7 @@ def check_claim(path: Path, config: ConfigDict, command: str) -> None:
     raise UserError(
         f'{path.parent} holds a run of another config. What differs:\n  '
         + '\n  '.join(changed)
-        + '\nChoose another --workdir, or run with the old values.'
+        + f'\n{do}'
     )
 
 
@@ -116,7 +130,11 @@ def check_trained(workdir: Path, config: ConfigDict) -> None:
     """
     path = workdir / 'config.json'
     averaged = read_json(path).get('command') == 'average'
-    check_claim(path, config, 'average' if averaged else 'train')
+    do = (
+        'Choose another --workdir, give the old values, or leave --config out: the config is then '
+        'the one that the workdir holds.'
+    )
+    check_claim(path, config, 'average' if averaged else 'train', do)
 
 
 def held_config(workdir: Path) -> ConfigDict:

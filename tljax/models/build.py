@@ -261,9 +261,15 @@ def build(
 
     model = Model(make)
     try:
-        model.shapes()
+        shapes = flatten(model.shapes()['params'])
     except (TypeError, ValueError, ArithmeticError) as error:
         raise UserError(f'config.model: {name} cannot be built so: {error}') from error
+    empty = [f'{path} {leaf.shape}' for path, leaf in shapes.items() if 0 in leaf.shape]
+    if empty:
+        raise UserError(
+            f'config.model: {name} cannot be built so: its leaf {empty[0]} would hold nothing. '
+            'Every size must be 1 or more.'
+        )
     return model
 
 

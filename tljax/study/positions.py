@@ -25,8 +25,7 @@ from tljax.train.feed import Feed
 
 SEQUENCES = 1000  # of a split that are read at most
 POSITIONS = 4000  # of these sequences that scores look at
-BATCH = 32  # sequences at a time at most, and as many as have so many logits:
-LOGITS = 2**26
+BATCH = 32  # sequences at a time at most, and no more than an evaluation takes
 
 
 def are_asked_for(config: Any) -> bool:
@@ -81,7 +80,7 @@ def read_split(
     row_N, place_N = np.divmod(drawn, labels_MxP.shape[1])
     features, nats, words = [], [], []
     run = compiled(experiment)
-    size = min(BATCH, len(sequences), max(LOGITS // (labels_MxP[0].size * task.outputs), 1))
+    size = min(BATCH, len(sequences), feed.at_once)
     size += -size % mesh.size
     for first in range(0, len(sequences), size):
         last = min(first + size, len(sequences))
